@@ -1,0 +1,234 @@
+//! The settings of both nodes, with their defaults and the limits that stand behind them.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::{KeyLog, crypto::CryptoProvider};
+
+use crate::{Identity, NodeId};
+
+/// Where a relay is and which key it must prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// Its QUIC address.
+    pub address: SocketAddr,
+    /// Its key, from the fingerprint in the URL.
+    pub key: NodeId,
+}
+
+/// Whom a peer accepts as P4.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// Nobody: this peer only connects out, and the relay offers it to no one.
+    #[default]
+    Closed,
+    /// Each offer is asked for: [`PeerEvent::Offered`](crate::PeerEvent::Offered).
+    Ask,
+    /// Standing consent for these IDs; others are asked for if `ask_others`, else refused.
+    Listed {
+        /// The IDs.
+        ids: Vec<NodeId>,
+        /// Whether to ask for IDs that are not listed.
+        ask_others: bool,
+    },
+    /// Standing consent for everyone.
+    Any,
+}
+
+/// Settings of a [`Peer`](crate::Peer).
+#[derive(Clone)]
+pub struct PeerConfig {
+    /// This peer's key.
+    pub identity: Identity,
+    /// The relay (P3).
+    pub relay: RelayAddress,
+    /// Whom to accept.
+    pub consent: Consent,
+    /// The crypto library: TLS 1.3 with AES-128-GCM at least. The one source of randomness besides the seed.
+    pub crypto: Arc<CryptoProvider>,
+    /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+    /// The waits.
+    pub timing: PeerTiming,
+    /// QUIC's settings between peers.
+    pub transport: Transport,
+}
+
+impl PeerConfig {
+    /// Default settings for a peer with this key, at this relay.
+    pub fn new(identity: Identity, relay: RelayAddress, crypto: Arc<CryptoProvider>) -> Self {
+        Self {
+            identity,
+            relay,
+            consent: Consent::default(),
+            crypto,
+            key_log: None,
+            timing: PeerTiming::default(),
+            transport: Transport::default(),
+        }
+    }
+}
+
+impl fmt::Debug for PeerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerConfig")
+            .field("identity", &self.identity)
+            .field("relay", &self.relay)
+            .field("consent", &self.consent)
+            .field("timing", &self.timing)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A peer's waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerTiming {
+    /// How long to try the relay before it counts as unreachable. 5 s.
+    pub relay_deadline: Duration,
+    /// How long P4's program may think about an offer (S6), and P2 waits for it. 60 s.
+    pub answer_deadline: Duration,
+    /// How long after P4's consent, or the relay's go-ahead, the QUIC handshake may take. 15 s.
+    pub handshake_deadline: Duration,
+    /// How long cookies go out without an answer before UDP to the hole-punch ports counts as blocked. 5 s.
+    pub cookie_deadline: Duration,
+    /// How long punching goes on without a round trip before it is given up. 10 s.
+    pub punch_deadline: Duration,
+    /// How often the registration is refreshed: below the 30 s after which common NATs forget. 20 s.
+    pub refresh_interval: Duration,
+}
+
+impl Default for PeerTiming {
+    fn default() -> Self {
+        Self {
+            relay_deadline: Duration::from_secs(5),
+            answer_deadline: Duration::from_secs(60),
+            handshake_deadline: Duration::from_secs(15),
+            cookie_deadline: Duration::from_secs(5),
+            punch_deadline: Duration::from_secs(10),
+            refresh_interval: Duration::from_secs(20),
+        }
+    }
+}
+
+/// QUIC's settings for connections between peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// Bidirectional streams the other side may have open at once. 256.
+    pub max_bi_streams: u32,
+    /// Unidirectional streams the other side may have open at once. 256.
+    pub max_uni_streams: u32,
+    /// Bytes a stream may have in flight towards this side. 4 MiB.
+    pub stream_window: u32,
+    /// Bytes a connection may have in flight towards this side. 16 MiB.
+    pub window: u32,
+    /// Bytes of datagrams kept for the application before the oldest are dropped; 0 turns datagrams off. 1 MiB.
+    pub datagram_buffer: usize,
+    /// After this long without a sign of life the connection ends. 120 s.
+    pub idle_timeout: Duration,
+    /// How often an idle connection shows life: below the 30 s after which common NATs forget. 20 s.
+    pub keep_alive: Duration,
+    /// Datagrams that `poll_transmit` may return at once (GSO): part of the configuration because it shapes the
+    /// packets. 32, at most 44, which still fits one UDP payload.
+    pub max_batch: usize,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            max_bi_streams: 256,
+            max_uni_streams: 256,
+            stream_window: 4 << 20,
+            window: 16 << 20,
+            datagram_buffer: 1 << 20,
+            idle_timeout: Duration::from_secs(120),
+            keep_alive: Duration::from_secs(20),
+            max_batch: 32,
+        }
+    }
+}
+
+/// How one connection may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// Stay on the relay: no addresses are exchanged, nobody punches.
+    pub relay_only: bool,
+}
+
+/// Settings of a [`Relay`](crate::Relay).
+#[derive(Clone)]
+pub struct RelayConfig {
+    /// The relay's key: its fingerprint is in the URL.
+    pub identity: Identity,
+    /// The crypto library, as for [`PeerConfig::crypto`].
+    pub crypto: Arc<CryptoProvider>,
+    /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+    /// The UDP ports of the hole-punch sockets, on the same IP address as the QUIC socket: at least two, at most 8,
+    /// or the relay cannot tell how a NAT maps.
+    pub punch_ports: Vec<u16>,
+    /// The delay between giving P2's address to P4 and giving P4's address to P2 (the seed's Decision). 0.
+    pub delay: Duration,
+    /// How long P4 may take to answer an offer (S6). 65 s: longer than the peers' own wait, so that theirs speaks.
+    pub answer_deadline: Duration,
+    /// The limits.
+    pub limits: RelayLimits,
+}
+
+impl RelayConfig {
+    /// Default settings for a relay with this key and these hole-punch ports.
+    pub fn new(identity: Identity, punch_ports: Vec<u16>, crypto: Arc<CryptoProvider>) -> Self {
+        Self {
+            identity,
+            crypto,
+            key_log: None,
+            punch_ports,
+            delay: Duration::ZERO,
+            answer_deadline: Duration::from_secs(65),
+            limits: RelayLimits::default(),
+        }
+    }
+}
+
+impl fmt::Debug for RelayConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayConfig")
+            .field("identity", &self.identity)
+            .field("punch_ports", &self.punch_ports)
+            .field("delay", &self.delay)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a relay gives at most, to one peer and in total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// QUIC connections in total. 10,000: about 200 MB of state.
+    pub connections: usize,
+    /// Handshakes under way at once; beyond it, new addresses must answer a Retry first. 256.
+    pub handshakes: usize,
+    /// Introductions in total. 20,000.
+    pub introductions: usize,
+    /// Introductions that one connection may be part of. 128.
+    pub introductions_per_peer: usize,
+    /// Offers to one P4 that wait for its answer: a person should not face a flood. 16.
+    pub open_offers_per_peer: usize,
+    /// Relayed datagrams from P2 passed on before P4 has accepted: QUIC's first flight and its repeats. 16.
+    pub early_datagrams: u32,
+    /// Relayed bytes waiting to be sent, in total; beyond it they are dropped like at any full queue. 4 MiB.
+    pub forward_queue: usize,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshakes: 256,
+            introductions: 20_000,
+            introductions_per_peer: 128,
+            open_offers_per_peer: 16,
+            early_datagrams: 16,
+            forward_queue: 4 << 20,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What goes in and out of the state machines besides bytes.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use quinn_proto::{EcnCodepoint, StreamEvent};
+
+use crate::{
+    CloseReason, ConnectError, DirectFailure, NodeId, RefuseReason, RelayError,
+    step::{Role, Step},
+};
+
+/// Which of a node's sockets a datagram came in by or goes out by.
+///
+/// A peer has one UDP socket, [`Link::MAIN`]. A relay has its QUIC socket, [`Link::MAIN`], and hole-punch sockets,
+/// [`Link::punch`], in the order of [`RelayConfig::punch_ports`](crate::RelayConfig::punch_ports).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Link(pub u8);
+
+impl Link {
+    /// The socket that QUIC runs on.
+    pub const MAIN: Self = Self(0);
+
+    /// The relay's hole-punch socket number `index`, from 0.
+    pub const fn punch(index: u8) -> Self {
+        Self(index + 1)
+    }
+}
+
+/// Where a received buffer came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The socket it came in by.
+    pub link: Link,
+    /// The sender's address, as the socket saw it (IPv4-mapped IPv6 addresses turned back to IPv4).
+    pub remote: SocketAddr,
+    /// The ECN bits of the IP header.
+    pub ecn: Option<EcnCodepoint>,
+    /// Length of each datagram in the buffer but the last, which may be shorter: the GRO segment size. The buffer's
+    /// own length where it holds one datagram.
+    pub stride: usize,
+}
+
+/// Where the bytes that `poll_transmit` wrote are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The socket to send from.
+    pub link: Link,
+    /// The address to send to.
+    pub remote: SocketAddr,
+    /// The ECN bits for the IP header.
+    pub ecn: Option<EcnCodepoint>,
+    /// Bytes written to the buffer.
+    pub size: usize,
+    /// If set, the buffer holds several datagrams of this length, the last of which may be shorter (GSO).
+    pub segment_size: Option<usize>,
+}
+
+/// When a node wants `handle_timeout`, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// The time; in the past if it is due.
+    pub at: Instant,
+    /// The reason.
+    pub why: WakeReason,
+}
+
+/// What a node's next wake-up is for. For people and tests: a driver only needs the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum WakeReason {
+    /// Output is queued: poll it.
+    Queued,
+    /// A QUIC timer of the control connection, or of one of the relay's.
+    Control,
+    /// A QUIC timer of a connection between peers.
+    Quic,
+    /// A cookie is to be sent again, or to be made anew.
+    Cookie,
+    /// A probe is to be sent.
+    Probe,
+    /// A deadline of an introduction.
+    Introduction,
+    /// A reconnect to the relay.
+    Reconnect,
+    /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
+    Delay,
+}
+
+/// A connection's number within its [`Peer`](crate::Peer); never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// The way a connection's packets take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Path {
+    /// Through the relay, at this address.
+    Relay(SocketAddr),
+    /// Straight to the other peer, at this address.
+    Direct(SocketAddr),
+}
+
+impl Path {
+    /// The address packets go to: the relay's, or the other peer's.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::Relay(address) | Self::Direct(address) => *address,
+        }
+    }
+
+    /// Whether this is a direct path.
+    pub fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+}
+
+/// What a [`Peer`](crate::Peer) has to tell.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PeerEvent {
+    /// The relay knows this peer: it can be found by its ID and can connect.
+    Registered,
+    /// All of this peer's hole-punch cookies have been confirmed: the registration is *warm*.
+    Warm,
+    /// The control connection ended. Unless [`RelayError::is_final`], the peer tries again by itself.
+    RelayLost(RelayError),
+    /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.
+    Observed {
+        /// Index of the hole-punch port.
+        port: u8,
+        /// This peer's address there.
+        address: SocketAddr,
+    },
+    /// A client wants to connect (S5): answer with [`Peer::answer`](crate::Peer::answer) within the deadline.
+    Offered {
+        /// The connection that will be, if accepted.
+        conn: ConnId,
+        /// The client's ID, proven to the relay; the connection proves it again, end to end.
+        peer: NodeId,
+    },
+    /// A connection stands: accepted by P4 (S6), keys proven.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+        /// The other peer.
+        peer: NodeId,
+        /// This side's part: P2 or P4.
+        role: Role,
+        /// The path it runs on now.
+        path: Path,
+    },
+    /// `connect` failed, or an accepted offer came to nothing.
+    Failed {
+        /// The connection that will not be.
+        conn: ConnId,
+        /// The reason.
+        error: ConnectError,
+    },
+    /// P2's QUIC has authenticated the first packet that came straight from P4 (or P4's from P2).
+    DirectHeard {
+        /// The connection.
+        conn: ConnId,
+        /// Where it came from.
+        address: SocketAddr,
+    },
+    /// The connection runs on another path than before; said after [`PeerEvent::Connected`], even if it moved earlier.
+    Path {
+        /// The connection.
+        conn: ConnId,
+        /// The new path.
+        path: Path,
+        /// Its round-trip time, as far as it is known yet.
+        rtt: Option<Duration>,
+    },
+    /// Punching has been given up for now; the connection goes on through the relay.
+    NotDirect {
+        /// The connection.
+        conn: ConnId,
+        /// The reason.
+        why: DirectFailure,
+    },
+    /// Something happened on a stream.
+    Stream {
+        /// The connection.
+        conn: ConnId,
+        /// What happened.
+        event: StreamEvent,
+    },
+    /// A datagram can be received.
+    DatagramReceived {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// There is room to send datagrams again.
+    DatagramsUnblocked {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection has ended. Nothing more will be said of it.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// The reason.
+        reason: CloseReason,
+    },
+    /// This peer took a step of the seed's.
+    Step(StepTaken),
+}
+
+/// What a [`Relay`](crate::Relay) has to tell.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RelayEvent {
+    /// A peer registered, from this address.
+    Registered {
+        /// The peer.
+        peer: NodeId,
+        /// Its address at the relay's QUIC port.
+        address: SocketAddr,
+    },
+    /// A registered peer's connection ended.
+    Left {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// An introduction was refused.
+    Refused {
+        /// The client, P2.
+        client: NodeId,
+        /// Whom it wanted, P4.
+        server: NodeId,
+        /// The reason given to P2.
+        reason: RefuseReason,
+    },
+    /// The relay took a step of the seed's.
+    Step(StepTaken),
+}
+
+/// A step of the seed's, taken: who, which, and about what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepTaken {
+    /// Who took it.
+    pub role: Role,
+    /// Which step.
+    pub step: Step,
+    /// A peer's own connection, if the step belongs to one.
+    pub conn: Option<ConnId>,
+    /// The introduction's ID made by P3 in S3, where known.
+    pub introduction: Option<u64>,
+    /// The peer it is about, where it is about one.
+    pub peer: Option<NodeId>,
+    /// The address it is about: a hole-punch port, a WAN address, a candidate.
+    pub address: Option<SocketAddr>,
+}

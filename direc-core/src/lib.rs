@@ -1,0 +1,53 @@
+//! PTTH_DIREC as pure state machines: two machines behind NATs get one QUIC connection to each other, introduced by a
+//! relay, punched through their NATs, and kept alive through the relay where punching cannot work.
+//!
+//! No socket, clock, thread, randomness or environment in here: bytes, time and seeds come in by arguments, and what
+//! should be sent is polled out. [`Peer`] is P2 and P4 of the seed, [`Relay`] is P3; [`step`] names the steps.
+//!
+//! # The contract of both state machines
+//!
+//! - **In**: `handle_datagram(now, arrival, bytes)`, `handle_timeout(now)`, and the commands (`connect`, `answer`,
+//!   streams, `close`). `now` never runs backwards.
+//! - **Out**, after every `in`, in this order, each until it returns `None`: `poll_transmit`, `poll_event`; then
+//!   `poll_timeout` says when to come back and why. Queued work counts as due now.
+//! - `poll_transmit` clears the caller's buffer and fills it; several datagrams of one length may come at once (GSO).
+//! - The same seed and the same inputs give the same outputs, byte for byte, given a crypto provider that does.
+//! - Hostile bytes are dropped and counted by reason ([`Drops`]); they cannot panic, stall or grow a node.
+
+mod config;
+mod drops;
+mod error;
+mod event;
+mod identity;
+mod paths;
+mod peer;
+mod quic;
+mod relay;
+mod rng;
+pub mod step;
+mod turns;
+mod url;
+mod wire;
+
+pub use config::{
+    ConnectOptions, Consent, PeerConfig, PeerTiming, RelayAddress, RelayConfig, RelayLimits,
+    Transport as TransportConfig,
+};
+pub use drops::{DropReason, Drops};
+pub use error::{
+    CloseReason, ConfigError, ConnectError, DirectFailure, IdError, MisuseError, RefuseReason, RelayError,
+};
+pub use event::{Arrival, ConnId, Link, Path, PeerEvent, RelayEvent, StepTaken, Transmit, Wake, WakeReason};
+pub use identity::{Identity, KEY_LEN, NodeId};
+pub use peer::{Connection, ConnectionStats, Peer};
+pub use relay::{Relay, RelayStats};
+pub use step::{Role, Step};
+pub use url::{RelayUrl, UrlError};
+
+/// Types of QUIC that the interface passes through from quinn-proto.
+pub mod quic_types {
+    pub use quinn_proto::{
+        ClosedStream, Dir, EcnCodepoint, FinishError, ReadError, SendDatagramError, StreamEvent, StreamId, VarInt,
+        WriteError,
+    };
+}

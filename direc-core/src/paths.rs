@@ -1,0 +1,211 @@
+//! Which path carries a connection's packets (S10–S13 and ever after).
+//!
+//! Addresses come in by [`Paths::learn`] (S9) or with the other side's authentic probes. Each is punched; the first
+//! whose round trip is proven becomes the path (S12, S13). Until then packets go through the relay and, within a
+//! budget, doubled to where they may already arrive, so that the first data needs no second round trip.
+
+mod candidate;
+mod probe;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use candidate::{Candidate, Due, is_plausible};
+pub(crate) use probe::ProbeKeys;
+
+use crate::{
+    DirectFailure,
+    drops::DropReason,
+    rng::Rng,
+    step::Role,
+    wire::{
+        datagram::{ProbeFields, Tag},
+        message::PunchSecret,
+    },
+};
+
+/// Addresses of the other side that are kept; later ones are not.
+const MAX_CANDIDATES: usize = 8;
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Through the relay.
+    Relay,
+    /// Through the relay and, as far as [`Paths::doubles`] says, straight as well.
+    Both,
+    /// Straight.
+    Direct(SocketAddr),
+}
+
+/// What the path did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathEvent {
+    /// The first probe has gone to this address: S10 (P4) or S11 (P2).
+    Punching(SocketAddr),
+    /// A round trip is proven and the connection is to move there: S12 (P4) or S13 (P2).
+    Moved { address: SocketAddr, rtt: Duration },
+    /// The direct path has died: back to the relay.
+    Lost(SocketAddr),
+    /// Nothing came back for long enough.
+    GaveUp(DirectFailure),
+}
+
+/// The paths of one connection.
+pub(crate) struct Paths {
+    role: Role,
+    relay: SocketAddr,
+    rng: Rng,
+    keys: Option<ProbeKeys>,
+    candidates: Vec<Candidate>,
+    direct: Option<SocketAddr>,
+    /// When punching is given up, while it goes on.
+    deadline: Option<Instant>,
+}
+
+impl Paths {
+    pub(crate) fn new(role: Role, relay: SocketAddr, rng: Rng) -> Self {
+        Self { role, relay, rng, keys: None, candidates: Vec::new(), direct: None, deadline: None }
+    }
+
+    /// Takes the introduction's secret; gives the tag by which probes for this connection are known.
+    pub(crate) fn set_secret(&mut self, secret: &PunchSecret) -> Tag {
+        self.keys.insert(ProbeKeys::new(secret, self.role)).own_tag()
+    }
+
+    pub(crate) fn tag(&self) -> Option<Tag> {
+        self.keys.as_ref().map(ProbeKeys::own_tag)
+    }
+
+    /// Punching is to lead somewhere by then, or it is given up.
+    pub(crate) fn start(&mut self, deadline: Instant) {
+        if self.direct.is_none() {
+            self.deadline = Some(deadline);
+        }
+    }
+
+    /// Addresses that the relay told (S9).
+    pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr]) {
+        for &address in addresses {
+            if is_plausible(address, self.relay) {
+                self.candidate(now, address);
+            }
+        }
+    }
+
+    fn candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
+        let known = self.candidates.iter().position(|candidate| candidate.address == address);
+        let at = match known {
+            Some(at) => at,
+            None if self.candidates.len() < MAX_CANDIDATES => {
+                self.candidates.push(Candidate::new(now, address));
+                self.candidates.len() - 1
+            }
+            None => return None,
+        };
+        self.candidates.get_mut(at)
+    }
+
+    /// A probe came from this address: its echo, if it is authentic.
+    pub(crate) fn on_probe(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        fields: &ProbeFields,
+    ) -> Result<ProbeFields, DropReason> {
+        let keys = self.keys.as_ref().ok_or(DropReason::BadProbe)?;
+        if !keys.is_probe(fields) {
+            return Err(DropReason::BadProbe);
+        }
+        let echo = keys.echo(fields.nonce);
+        if let Some(candidate) = self.candidate(now, from) {
+            candidate.on_heard(now);
+        }
+        Ok(echo)
+    }
+
+    /// An echo came from this address: the move it brings about, if any.
+    pub(crate) fn on_echo(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        fields: &ProbeFields,
+    ) -> Result<Option<PathEvent>, DropReason> {
+        if !self.keys.as_ref().is_some_and(|keys| keys.is_echo(fields)) {
+            return Err(DropReason::BadProbe);
+        }
+        let candidate = self.candidates.iter_mut().find(|candidate| candidate.address == from);
+        let rtt = candidate.and_then(|candidate| candidate.on_echo(now, fields.nonce)).ok_or(DropReason::BadProbe)?;
+        if self.direct.is_some() {
+            return Ok(None);
+        }
+        self.direct = Some(from);
+        self.deadline = None;
+        Ok(Some(PathEvent::Moved { address: from, rtt }))
+    }
+
+    /// The next probe to send, with what it is for people.
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<(SocketAddr, ProbeFields, Option<PathEvent>)> {
+        let keys = self.keys.as_ref()?;
+        for candidate in &mut self.candidates {
+            if let Due::Probe { first } = candidate.on_due(now) {
+                let nonce = self.rng.bytes();
+                candidate.on_probe_sent(now, nonce);
+                let event = first.then_some(PathEvent::Punching(candidate.address));
+                return Some((candidate.address, keys.probe(nonce), event));
+            }
+        }
+        None
+    }
+
+    /// What time has brought about.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, punch_again: Instant) -> Option<PathEvent> {
+        if let Some(direct) = self.direct
+            && self.candidates.iter().any(|c| c.address == direct && c.is_dying(now))
+        {
+            self.direct = None;
+            self.deadline = Some(punch_again);
+            self.candidates.iter_mut().for_each(|candidate| candidate.restart(now));
+            return Some(PathEvent::Lost(direct));
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            let why = if self.candidates.is_empty() { DirectFailure::NoAddress } else { DirectFailure::NoRoundTrip };
+            return Some(PathEvent::GaveUp(why));
+        }
+        None
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let probes = self.candidates.iter().filter(|_| self.keys.is_some()).filter_map(Candidate::next);
+        probes.chain(self.deadline).min()
+    }
+
+    /// Where the next packet goes. P4 doubles its first flight to addresses it has only been told (S10): that is what
+    /// makes its packets P2's first direct ones at a+b+c.
+    pub(crate) fn route(&self, handshaking: bool) -> Route {
+        if let Some(address) = self.direct {
+            return Route::Direct(address);
+        }
+        let told = self.role == Role::P4 && handshaking && !self.candidates.is_empty();
+        if told || self.candidates.iter().any(Candidate::is_heard) { Route::Both } else { Route::Relay }
+    }
+
+    /// The addresses to which a packet that goes both ways is doubled; each counts against its budget.
+    pub(crate) fn doubles(&mut self, handshaking: bool) -> Vec<SocketAddr> {
+        let told = self.role == Role::P4 && handshaking;
+        let due = self.candidates.iter_mut().filter(|candidate| told || candidate.is_heard());
+        due.filter_map(|candidate| candidate.spend().then_some(candidate.address)).collect()
+    }
+
+    pub(crate) fn direct(&self) -> Option<SocketAddr> {
+        self.direct
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        let direct = self.direct?;
+        self.candidates.iter().find(|candidate| candidate.address == direct)?.rtt()
+    }
+}

@@ -1,0 +1,674 @@
+//! P2 and P4: one peer, its control connection to P3, and its sessions with other peers. Dispatch in, drain out.
+
+mod connection;
+mod control;
+mod cookies;
+mod introduction;
+mod session;
+mod shared;
+
+pub(crate) use control::close_code;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use quinn_proto::{EcnCodepoint, StreamId, VarInt};
+
+pub use connection::{Connection, ConnectionStats};
+
+use control::{Control, ControlEvent};
+use cookies::{Cookies, Outcome, Purpose};
+use introduction::server::{Arrived, Opened};
+use session::Session;
+use shared::{Context, Shared, StepAbout};
+
+use crate::{
+    Arrival, ConfigError, ConnId, ConnectOptions, Consent, Link, MisuseError, NodeId, PeerConfig, PeerEvent,
+    RefuseReason, RelayError, Transmit, Wake, WakeReason,
+    drops::{DropReason, Drops},
+    quic::{cid::CidKey, config::Clock, tls::Tls},
+    rng::Rng,
+    step::{Role, Step},
+    turns::Turns,
+    wire::{
+        datagram::{Datagram, RELAYED_HEADER, Tag},
+        message::{Observed, Offer},
+    },
+};
+
+/// Sessions at once: connections, and offers under way. Further offers are refused, further connects fail.
+const MAX_SESSIONS: usize = 4096;
+/// Most equal datagrams written at once, so that they fit one UDP payload.
+const MAX_BATCH: usize = 44;
+
+/// P2 and P4 of the seed: connects to other peers, and accepts connections from them. See the crate's contract.
+pub struct Peer {
+    id: NodeId,
+    consent: Consent,
+    shared: Shared,
+    control: Control,
+    cookies: Cookies,
+    /// Registered, and the registration's cookies have arrived.
+    warm: bool,
+    cookies_blocked: bool,
+    refresh_at: Option<Instant>,
+    /// Shut down, and waiting for the sessions' good-byes.
+    leaving: bool,
+    sessions: BTreeMap<ConnId, Session>,
+    next_id: u64,
+    /// Streams that P3 opened and has not said anything on.
+    opened: BTreeMap<StreamId, Opened>,
+    /// Cookie Z of each offer that is being asked for: it goes out once P4 has accepted.
+    offered: BTreeMap<ConnId, [u8; 16]>,
+    by_stream: BTreeMap<StreamId, ConnId>,
+    by_channel: BTreeMap<u64, ConnId>,
+    by_tag: BTreeMap<Tag, ConnId>,
+    dirty: BTreeSet<ConnId>,
+    sending: Turns<ConnId>,
+    timers: BTreeSet<(Instant, ConnId, WakeReason)>,
+    timer_of: BTreeMap<ConnId, (Instant, WakeReason)>,
+    events: VecDeque<PeerEvent>,
+    drops: Drops,
+    rng: Rng,
+    scratch: Vec<u8>,
+    now: Instant,
+}
+
+impl Peer {
+    /// A peer that begins to register at its relay. `seed` is secret: whoever knows it knows the cookies.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the crypto provider lacks TLS 1.3 with AES-128-GCM, or a setting is out of range.
+    pub fn new(config: PeerConfig, seed: [u8; 32], now: Instant) -> Result<Self, ConfigError> {
+        if !(1..=MAX_BATCH).contains(&config.transport.max_batch) {
+            return Err(ConfigError::Setting("max_batch must be 1 to 44"));
+        }
+        let mut rng = Rng::new(seed);
+        let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
+        let tls = Tls { identity: config.identity.clone(), crypto: config.crypto, key_log: config.key_log };
+        let patience = config.timing.relay_deadline;
+        let control = Control::new(config.relay, tls.clone(), &config.consent, patience, &cids, rng.fork(), now)?;
+        let relay = config.relay.address;
+        Ok(Self {
+            id: config.identity.id(),
+            consent: config.consent,
+            shared: Shared {
+                tls,
+                cids,
+                clock: Clock::new(now),
+                relay,
+                timing: config.timing,
+                transport: config.transport,
+            },
+            control,
+            cookies: Cookies::new(relay.ip()),
+            warm: false,
+            cookies_blocked: false,
+            refresh_at: None,
+            leaving: false,
+            sessions: BTreeMap::new(),
+            next_id: 1,
+            opened: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            by_stream: BTreeMap::new(),
+            by_channel: BTreeMap::new(),
+            by_tag: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            sending: Turns::default(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            events: VecDeque::new(),
+            drops: Drops::default(),
+            rng,
+            scratch: Vec::new(),
+            now,
+        })
+    }
+
+    /// This peer's ID.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Whether the relay knows this peer now.
+    pub fn is_registered(&self) -> bool {
+        self.control.is_registered()
+    }
+
+    /// Whether registered, and the relay has confirmed this peer's addresses.
+    pub fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Datagrams dropped, by reason.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    // Commands.
+
+    /// Starts an introduction to `peer` (S1), as soon as this peer is registered.
+    ///
+    /// It ends in [`PeerEvent::Connected`] or [`PeerEvent::Failed`].
+    ///
+    /// # Errors
+    /// [`MisuseError::ShutDown`] after [`Self::shutdown`].
+    pub fn connect(&mut self, now: Instant, peer: NodeId, options: ConnectOptions) -> Result<ConnId, MisuseError> {
+        self.advance(now);
+        if self.leaving || self.control.is_over() {
+            return Err(MisuseError::ShutDown);
+        }
+        let conn = self.new_conn();
+        if self.sessions.len() >= MAX_SESSIONS {
+            self.events.push_back(PeerEvent::Failed { conn, error: crate::ConnectError::Limit });
+            return Ok(conn);
+        }
+        let rng = self.rng.fork();
+        let session = Session::client(conn, peer, options, &self.context().1, rng);
+        self.sessions.insert(conn, session);
+        self.initiate(conn);
+        Ok(conn)
+    }
+
+    /// Answers [`PeerEvent::Offered`] (S6).
+    ///
+    /// # Errors
+    /// [`MisuseError::NoOffer`] if there is no such offer, or not any more.
+    pub fn answer(&mut self, now: Instant, conn: ConnId, accept: bool) -> Result<(), MisuseError> {
+        self.advance(now);
+        if !self.sessions.get(&conn).is_some_and(Session::is_asked) {
+            return Err(MisuseError::NoOffer);
+        }
+        if accept {
+            self.accept(conn)
+        } else {
+            self.refuse(conn, RefuseReason::NotWelcome)
+        }
+        Ok(())
+    }
+
+    /// A connection's handle; `None` if there never was one, or some round trips after it has closed.
+    pub fn connection(&mut self, conn: ConnId) -> Option<Connection<'_>> {
+        Connection::new(self, conn)
+    }
+
+    /// Closes all connections and leaves the relay; drive on until [`Self::is_drained`], a few round trips.
+    pub fn shutdown(&mut self, now: Instant) {
+        self.advance(now);
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.close(conn, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
+        }
+        self.refresh_at = None;
+        self.warm = false;
+        // The relay must still pass on the sessions' good-byes: it is left once they are over.
+        if self.sessions.is_empty() {
+            self.control.shutdown(now);
+        } else {
+            self.leaving = true;
+        }
+    }
+
+    /// Whether everything is closed and said.
+    pub fn is_drained(&self) -> bool {
+        self.sessions.is_empty() && self.control.is_drained()
+    }
+
+    fn new_conn(&mut self) -> ConnId {
+        let conn = ConnId(self.next_id);
+        self.next_id += 1;
+        conn
+    }
+
+    // In.
+
+    /// Takes a received buffer: one datagram, or several of one length (GRO).
+    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, mut data: BytesMut) {
+        self.advance(now);
+        let stride = arrival.stride.max(1);
+        while !data.is_empty() {
+            let packet = data.split_to(stride.min(data.len()));
+            if let Err(reason) = self.on_datagram(arrival.remote, arrival.ecn, packet) {
+                self.drops.count(reason);
+            }
+        }
+        self.drive();
+    }
+
+    fn on_datagram(
+        &mut self,
+        from: SocketAddr,
+        ecn: Option<EcnCodepoint>,
+        mut packet: BytesMut,
+    ) -> Result<(), DropReason> {
+        match Datagram::decode(&packet)? {
+            Datagram::Quic => self.on_quic(from, ecn, packet),
+            Datagram::Relayed { channel } => {
+                let known = (from == self.shared.relay).then(|| self.by_channel.get(&channel).copied()).flatten();
+                let conn = known.ok_or(DropReason::UnknownChannel)?;
+                let packet = packet.split_off(RELAYED_HEADER);
+                self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
+                    .unwrap_or(Err(DropReason::UnknownChannel))
+            }
+            Datagram::Probe(probe) => {
+                let conn = self.by_tag.get(&probe.tag).copied().ok_or(DropReason::BadProbe)?;
+                self.with_session(conn, |session, ctx| session.handle_probe(from, &probe, ctx.now))
+                    .unwrap_or(Err(DropReason::BadProbe))
+            }
+            Datagram::ProbeEcho(echo) => {
+                let conn = self.by_tag.get(&echo.tag).copied().ok_or(DropReason::BadProbe)?;
+                self.with_session(conn, |session, ctx| session.handle_echo(from, &echo, ctx))
+                    .unwrap_or(Err(DropReason::BadProbe))
+            }
+            Datagram::Echo(cookie, token) => self.cookies.on_echo(from, cookie, token),
+            // Only a relay takes these.
+            Datagram::Cookie(_) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
+        }
+    }
+
+    /// A bare QUIC packet: its connection ID says whose.
+    fn on_quic(&mut self, from: SocketAddr, ecn: Option<EcnCodepoint>, packet: BytesMut) -> Result<(), DropReason> {
+        let slot = self.shared.cids.slot_of_packet(&packet).ok_or(DropReason::NotQuic)?;
+        if slot == control::SLOT {
+            return self.control.handle_datagram(self.now, from, ecn, packet);
+        }
+        self.with_session(ConnId(u64::from(slot)), |session, ctx| session.handle_direct(from, ecn, packet, ctx))
+            .unwrap_or(Err(DropReason::UnknownConnection))
+    }
+
+    /// Does what time has made due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.control.handle_timeout(now);
+        self.refresh();
+        while let Some((purpose, outcome)) = self.cookies.poll_expired(now) {
+            self.on_cookie(purpose, outcome);
+        }
+        while let Some(&(at, conn, _)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.timer_of.remove(&conn);
+            self.with_session(conn, |session, ctx| session.handle_timeout(ctx));
+        }
+        self.drive();
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.shared.clock.set(self.now);
+    }
+
+    // Out.
+
+    /// Writes the next datagrams to send into `buf`, which is cleared first; `None` when there are none.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.advance(now);
+        self.drive();
+        buf.clear();
+        if let Some(out) = self.control.poll_transmit(now, buf) {
+            let (remote, ecn) = (out.destination, out.ecn);
+            return Some(Transmit { link: Link::MAIN, remote, ecn, size: buf.len(), segment_size: None });
+        }
+        if let Some(out) = self.cookies.poll_transmit(now, buf) {
+            return Some(out);
+        }
+        while let Some(conn) = self.sending.first() {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let (sessions, mut ctx) = self.context();
+            let out = sessions.get_mut(&conn).and_then(|session| session.poll_transmit(&mut ctx, &mut scratch, buf));
+            self.scratch = scratch;
+            if out.is_some() {
+                // Sending sets timers; the session goes to the back, so that none starves the others.
+                self.dirty.insert(conn);
+                self.sending.rotate();
+                return out;
+            }
+            self.sending.leave();
+        }
+        // The last thing sent may have set timers.
+        self.drive();
+        None
+    }
+
+    /// The next event; `None` when there are none.
+    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next, and what for.
+    pub fn poll_timeout(&mut self) -> Option<Wake> {
+        let queued = !self.dirty.is_empty() || !self.sending.is_empty() || self.control.is_queued();
+        if queued || self.cookies.is_queued() {
+            return Some(Wake { at: self.now, why: WakeReason::Queued });
+        }
+        let (quic, own) = self.control.poll_timeout();
+        let refresh = if self.control.is_registered() { self.refresh_at } else { None };
+        let session = self.timers.first().map(|&(at, _, why)| (at, why));
+        [
+            quic.map(|at| (at, WakeReason::Control)),
+            own.map(|at| (at, WakeReason::Reconnect)),
+            refresh.map(|at| (at, WakeReason::Cookie)),
+            self.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
+            session,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|(at, why)| Wake { at, why })
+    }
+
+    // Inside.
+
+    fn context(&mut self) -> (&mut BTreeMap<ConnId, Session>, Context<'_>) {
+        let ctx = Context {
+            now: self.now,
+            shared: &self.shared,
+            events: &mut self.events,
+            cookies_blocked: self.cookies_blocked,
+        };
+        (&mut self.sessions, ctx)
+    }
+
+    fn touch(&mut self, conn: ConnId) {
+        self.dirty.insert(conn);
+        self.sending.join(conn);
+    }
+
+    /// Calls a session, which is then driven and polled again.
+    fn with_session<T>(&mut self, conn: ConnId, call: impl FnOnce(&mut Session, &mut Context<'_>) -> T) -> Option<T> {
+        let (sessions, mut ctx) = self.context();
+        let result = call(sessions.get_mut(&conn)?, &mut ctx);
+        self.touch(conn);
+        Some(result)
+    }
+
+    /// Drives everything that something happened to, until all is quiet.
+    fn drive(&mut self) {
+        loop {
+            let events = self.control.drive(self.now);
+            let quiet = events.is_empty() && self.dirty.is_empty();
+            for event in events {
+                self.on_control(event);
+            }
+            while let Some(conn) = self.dirty.pop_first() {
+                self.drive_session(conn);
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn drive_session(&mut self, conn: ConnId) {
+        let (sessions, mut ctx) = self.context();
+        let Some(session) = sessions.get_mut(&conn) else { return };
+        session.drive(&mut ctx);
+        let (over, timer) = (session.is_over(), session.poll_timeout());
+        if session.is_queued() {
+            self.sending.join(conn);
+        }
+        if over {
+            self.remove(conn);
+        } else {
+            self.set_timer(conn, timer);
+        }
+    }
+
+    fn set_timer(&mut self, conn: ConnId, timer: Option<(Instant, WakeReason)>) {
+        let old = self.timer_of.get(&conn).copied();
+        if old == timer {
+            return;
+        }
+        if let Some((at, why)) = old {
+            self.timers.remove(&(at, conn, why));
+            self.timer_of.remove(&conn);
+        }
+        if let Some((at, why)) = timer {
+            self.timers.insert((at, conn, why));
+            self.timer_of.insert(conn, (at, why));
+        }
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        self.set_timer(conn, None);
+        let Some(mut session) = self.sessions.remove(&conn) else { return };
+        self.by_channel.remove(&session.channel());
+        if let Some(tag) = session.tag() {
+            self.by_tag.remove(&tag);
+        }
+        if let Some(id) = session.stream_id() {
+            self.by_stream.remove(&id);
+        }
+        if let Some(connection) = self.control.connection() {
+            session.leave(connection);
+        }
+        if self.leaving && self.sessions.is_empty() {
+            self.control.shutdown(self.now);
+        }
+    }
+
+    /// Enters what a session may be found by.
+    fn index(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        if let Some(id) = session.stream_id() {
+            self.by_stream.insert(id, conn);
+            self.by_channel.insert(session.channel(), conn);
+        }
+        if let Some(tag) = session.tag() {
+            self.by_tag.insert(tag, conn);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, code: VarInt, reason: bytes::Bytes) {
+        self.with_session(conn, |session, ctx| session.close(code, reason, ctx));
+    }
+
+    // The registration.
+
+    fn on_control(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Registered { punch_ports } => self.on_registered(punch_ports),
+            ControlEvent::Observed(observed) => self.on_observed(&observed),
+            ControlEvent::Lost(error) => self.on_relay_lost(error),
+            ControlEvent::Opened(id) => self.on_opened(id, Opened::new(id)),
+            ControlEvent::Readable(id) => self.on_readable(id),
+            ControlEvent::Writable(id) => {
+                if let (Some(connection), Some(session)) =
+                    (self.control.connection(), self.by_stream.get(&id).and_then(|conn| self.sessions.get_mut(conn)))
+                {
+                    session.flush(connection);
+                }
+            }
+        }
+    }
+
+    fn on_registered(&mut self, punch_ports: Vec<u16>) {
+        self.cookies.set_ports(punch_ports);
+        self.refresh_at = Some(self.now);
+        self.events.push_back(PeerEvent::Registered);
+        self.refresh();
+        let waiting: Vec<ConnId> =
+            self.sessions.values().filter(|session| session.is_waiting()).map(|session| session.id).collect();
+        for conn in waiting {
+            self.initiate(conn);
+        }
+    }
+
+    /// S7, ahead of time and over again: below the 30 s after which common NATs forget.
+    fn refresh(&mut self) {
+        if self.refresh_at.is_none_or(|at| at > self.now) || !self.control.is_registered() {
+            return;
+        }
+        self.refresh_at = Some(self.now + self.shared.timing.refresh_interval);
+        let cookie = self.rng.bytes();
+        self.control.expect(cookie);
+        let about = StepAbout { role: Role::P4, conn: None, introduction: None, peer: None };
+        self.send_cookie(cookie, Purpose::Registration, &about);
+    }
+
+    fn send_cookie(&mut self, cookie: [u8; 16], purpose: Purpose, about: &StepAbout) {
+        let deadline = self.shared.timing.cookie_deadline;
+        if let Some(address) = self.cookies.start(self.now, cookie, purpose, deadline)
+            && purpose != Purpose::Registration
+        {
+            self.context().1.step(about, Step::S7, Some(address));
+        }
+    }
+
+    fn on_observed(&mut self, observed: &Observed) {
+        self.events.push_back(PeerEvent::Observed { port: observed.port, address: observed.address });
+        if let Some((purpose, outcome)) = self.cookies.on_observed(&observed.cookie, observed.port) {
+            self.on_cookie(purpose, outcome);
+        }
+    }
+
+    fn on_cookie(&mut self, purpose: Purpose, outcome: Outcome) {
+        self.cookies_blocked = outcome == Outcome::Unanswered;
+        if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.warm {
+            self.warm = true;
+            self.events.push_back(PeerEvent::Warm);
+        }
+    }
+
+    fn on_relay_lost(&mut self, error: RelayError) {
+        self.warm = false;
+        self.refresh_at = None;
+        self.opened.clear();
+        self.by_stream.clear();
+        self.cookies.set_ports(Vec::new());
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.with_session(conn, |session, ctx| session.on_relay_lost(&error, ctx));
+        }
+        self.events.push_back(PeerEvent::RelayLost(error));
+    }
+
+    // Introductions.
+
+    /// S1 and S2, S7 for cookie X.
+    fn initiate(&mut self, conn: ConnId) {
+        let (now, cookies_blocked) = (self.now, self.cookies_blocked);
+        let mut ctx = Context { now, shared: &self.shared, events: &mut self.events, cookies_blocked };
+        let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
+            return self.touch(conn);
+        };
+        let cookie = session.initiate(connection, &mut ctx);
+        let peer = session.peer;
+        self.index(conn);
+        self.touch(conn);
+        if let Some(cookie) = cookie {
+            let about = StepAbout { role: Role::P2, conn: Some(conn), introduction: None, peer: Some(peer) };
+            self.send_cookie(cookie, Purpose::Introduction(conn), &about);
+        }
+    }
+
+    fn on_opened(&mut self, id: StreamId, opened: Opened) {
+        let Some(connection) = self.control.connection() else { return };
+        match opened.receive(connection) {
+            Arrived::NotYet(opened) => {
+                self.opened.insert(id, opened);
+            }
+            Arrived::Offer(offer, server) => self.on_offer(offer, server),
+            Arrived::Ended => {}
+            Arrived::Misbehaved => self.control.blame(self.now, "opened a stream for something other than an offer"),
+        }
+    }
+
+    fn on_readable(&mut self, id: StreamId) {
+        if let Some(opened) = self.opened.remove(&id) {
+            return self.on_opened(id, opened);
+        }
+        let Some(&conn) = self.by_stream.get(&id) else { return };
+        let (now, cookies_blocked) = (self.now, self.cookies_blocked);
+        let mut ctx = Context { now, shared: &self.shared, events: &mut self.events, cookies_blocked };
+        let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
+            return;
+        };
+        let received = session.receive(connection, &mut ctx);
+        self.index(conn);
+        self.touch(conn);
+        if let Err(what) = received {
+            self.control.blame(self.now, what);
+        }
+    }
+
+    /// S5: accepted by standing consent, refused, or asked for.
+    fn on_offer(&mut self, offer: Offer, mut server: introduction::server::Server) {
+        let conn = self.new_conn();
+        let full = self.sessions.len() >= MAX_SESSIONS;
+        let rng = self.rng.fork();
+        if full || self.by_channel.contains_key(&offer.channel) {
+            if let Some(connection) = self.control.connection() {
+                server.refuse(connection, RefuseReason::Limit);
+            }
+            return;
+        }
+        let Some(session) = Session::server(conn, &offer, server, &self.context().1, rng) else { return };
+        self.sessions.insert(conn, session);
+        self.index(conn);
+        self.touch(conn);
+        match self.decide(&offer.client) {
+            Decision::Accept => self.accept_with(conn, Some(offer.cookie)),
+            Decision::Refuse => self.refuse(conn, RefuseReason::NotWelcome),
+            Decision::Ask => {
+                self.offered.insert(conn, offer.cookie);
+                self.events.push_back(PeerEvent::Offered { conn, peer: offer.client });
+            }
+        }
+    }
+
+    fn decide(&self, client: &NodeId) -> Decision {
+        match &self.consent {
+            Consent::Any => Decision::Accept,
+            Consent::Listed { ids, .. } if ids.contains(client) => Decision::Accept,
+            Consent::Ask | Consent::Listed { ask_others: true, .. } => Decision::Ask,
+            Consent::Listed { .. } | Consent::Closed => Decision::Refuse,
+        }
+    }
+
+    fn accept(&mut self, conn: ConnId) {
+        let cookie = self.offered.remove(&conn);
+        self.accept_with(conn, cookie);
+    }
+
+    /// S6, then S7 for cookie Z.
+    fn accept_with(&mut self, conn: ConnId, cookie: Option<[u8; 16]>) {
+        let (now, cookies_blocked) = (self.now, self.cookies_blocked);
+        let mut ctx = Context { now, shared: &self.shared, events: &mut self.events, cookies_blocked };
+        let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
+            return;
+        };
+        session.accept(connection, &mut ctx);
+        let peer = session.peer;
+        self.touch(conn);
+        if let Some(cookie) = cookie {
+            let about = StepAbout { role: Role::P4, conn: Some(conn), introduction: None, peer: Some(peer) };
+            self.send_cookie(cookie, Purpose::Introduction(conn), &about);
+        }
+        // What P3 said right behind the offer has waited on the stream.
+        if let Some(id) = self.sessions.get(&conn).and_then(Session::stream_id) {
+            self.on_readable(id);
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, reason: RefuseReason) {
+        self.offered.remove(&conn);
+        let connection = self.control.connection();
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.refuse(connection, reason);
+        }
+        self.touch(conn);
+    }
+}
+
+enum Decision {
+    Accept,
+    Ask,
+    Refuse,
+}

@@ -1,0 +1,180 @@
+//! A connection as the program above sees it: streams, datagrams, figures.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, StreamId, VarInt, WriteError};
+
+use super::{Peer, session::Session};
+use crate::{ConnId, NodeId, Path, Role};
+
+/// One connection to another peer, borrowed for a few calls.
+///
+/// After the calls, poll the peer's transmits: nothing is sent by itself. What arrived before a connection was closed
+/// can be read for some round trips more: until QUIC has drained it (RFC 9000, section 10.2).
+pub struct Connection<'a> {
+    peer: &'a mut Peer,
+    conn: ConnId,
+}
+
+/// A connection's figures.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ConnectionStats {
+    /// Smoothed round-trip time on the current path.
+    pub rtt: Duration,
+    /// Largest QUIC packet on the current path, in bytes.
+    pub mtu: u16,
+    /// Congestion window in bytes.
+    pub cwnd: u64,
+    /// QUIC packets sent.
+    pub sent_packets: u64,
+    /// QUIC packets lost.
+    pub lost_packets: u64,
+    /// Bytes of QUIC packets sent; one that went both ways counts once.
+    pub sent_bytes: u64,
+    /// Bytes of QUIC packets received.
+    pub received_bytes: u64,
+    /// When the current path took over.
+    pub path_since: Instant,
+}
+
+impl<'a> Connection<'a> {
+    pub(super) fn new(peer: &'a mut Peer, conn: ConnId) -> Option<Self> {
+        peer.sessions.contains_key(&conn).then_some(Self { peer, conn })
+    }
+
+    fn session(&self) -> Option<&Session> {
+        self.peer.sessions.get(&self.conn)
+    }
+
+    /// The QUIC connection, which is then driven and polled again. `None` while QUIC has not begun.
+    fn quic(&mut self) -> Option<&mut quinn_proto::Connection> {
+        self.peer.touch(self.conn);
+        self.peer.sessions.get_mut(&self.conn)?.connection_mut()
+    }
+
+    /// The other peer.
+    pub fn peer(&self) -> NodeId {
+        self.session().map_or(self.peer.id, |session| session.peer)
+    }
+
+    /// This side's part: P2 or P4.
+    pub fn role(&self) -> Role {
+        self.session().map_or(Role::P2, |session| session.role)
+    }
+
+    /// The path that carries data now.
+    pub fn path(&self) -> Path {
+        self.session().map_or(Path::Relay(self.peer.shared.relay), Session::path)
+    }
+
+    /// Opens a stream; `None` at the other side's limit, until `StreamEvent::Available`.
+    pub fn open(&mut self, dir: Dir) -> Option<StreamId> {
+        self.quic()?.streams().open(dir)
+    }
+
+    /// Takes the next stream that the other side has opened, after `StreamEvent::Opened`.
+    pub fn accept(&mut self, dir: Dir) -> Option<StreamId> {
+        self.quic()?.streams().accept(dir)
+    }
+
+    /// Hands chunks over without copying them, gives the bytes taken; chunks taken are left empty, one taken in part
+    /// begins with its rest.
+    ///
+    /// # Errors
+    /// `Blocked` while the stream's or the connection's window is full, until `StreamEvent::Writable`; `Stopped` when
+    /// the other side wants no more; `ClosedStream`.
+    pub fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Result<usize, WriteError> {
+        let quic = self.quic().filter(|quic| !quic.is_closed()).ok_or(WriteError::ClosedStream)?;
+        quic.send_stream(id).write_chunks(chunks).map(|written| written.bytes)
+    }
+
+    /// Ends a stream: no more data will be written.
+    ///
+    /// # Errors
+    /// `Stopped`, or `ClosedStream`.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), FinishError> {
+        self.quic().ok_or(FinishError::ClosedStream)?.send_stream(id).finish()
+    }
+
+    /// Abandons a stream that is being sent.
+    ///
+    /// # Errors
+    /// [`ClosedStream`] if it has ended already.
+    pub fn reset(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
+        match self.quic() {
+            Some(quic) => quic.send_stream(id).reset(code),
+            None => Ok(()),
+        }
+    }
+
+    /// The next bytes of a stream, at most `max`; `None` at its end.
+    ///
+    /// # Errors
+    /// `Blocked` until `StreamEvent::Readable`; `Reset` if the other side abandoned it.
+    pub fn read(&mut self, id: StreamId, max: usize) -> Result<Option<Bytes>, ReadError> {
+        let Some(quic) = self.quic() else { return Ok(None) };
+        let mut stream = quic.recv_stream(id);
+        // A stream that has ended before has nothing more to say.
+        let Ok(mut chunks) = stream.read(true) else { return Ok(None) };
+        let chunk = chunks.next(max);
+        // Credit for the other side goes out with the next poll, which follows every read.
+        let _ = chunks.finalize();
+        chunk.map(|chunk| chunk.map(|chunk| chunk.bytes))
+    }
+
+    /// Wants no more of a stream that is being received.
+    ///
+    /// # Errors
+    /// [`ClosedStream`] if it has ended already.
+    pub fn stop(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
+        match self.quic() {
+            Some(quic) => quic.recv_stream(id).stop(code),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends an unreliable datagram.
+    ///
+    /// # Errors
+    /// `Blocked` while the buffer is full, with the data given back; `TooLarge`, `Disabled`, `UnsupportedByPeer`.
+    pub fn send_datagram(&mut self, data: Bytes) -> Result<(), SendDatagramError> {
+        match self.quic() {
+            Some(quic) => quic.datagrams().send(data, false),
+            None => Err(SendDatagramError::Disabled),
+        }
+    }
+
+    /// The next datagram received.
+    pub fn recv_datagram(&mut self) -> Option<Bytes> {
+        self.quic()?.datagrams().recv()
+    }
+
+    /// The largest datagram that fits now, in bytes; `None` where the other side takes none.
+    pub fn max_datagram_size(&mut self) -> Option<usize> {
+        self.quic()?.datagrams().max_size()
+    }
+
+    /// Closes the connection at once; the other side is told `code` and `reason`.
+    pub fn close(&mut self, now: Instant, code: VarInt, reason: Bytes) {
+        self.peer.advance(now);
+        self.peer.close(self.conn, code, reason);
+    }
+
+    /// The connection's figures.
+    pub fn stats(&self) -> ConnectionStats {
+        let session = self.session();
+        let stats = session.and_then(Session::connection).map(quinn_proto::Connection::stats).unwrap_or_default();
+        ConnectionStats {
+            rtt: stats.path.rtt,
+            mtu: stats.path.current_mtu,
+            cwnd: stats.path.cwnd,
+            sent_packets: stats.path.sent_packets,
+            lost_packets: stats.path.lost_packets,
+            sent_bytes: stats.udp_tx.bytes,
+            received_bytes: stats.udp_rx.bytes,
+            path_since: session.map_or(self.peer.now, Session::path_since),
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The control connection to P3: QUIC, with the registration on its first stream; connected again when it is lost.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use quinn_proto::{Connection, ConnectionError, Dir, EcnCodepoint, Event, StreamEvent, StreamId, VarInt};
+
+use crate::{
+    ConfigError, NodeId, RelayError,
+    config::{Consent, RelayAddress},
+    drops::DropReason,
+    quic::{
+        self, Handle, Handled, Quic,
+        cid::CidKey,
+        config::{control_transport, endpoint},
+        stream::{MessageStream, Received},
+        tls::{ALPN_RELAY, Tls},
+    },
+    rng::Rng,
+    wire::{
+        datagram::Cookie,
+        message::{Expect, MAX_CONSENTS, Message, Observed, Register},
+    },
+};
+
+/// The control connection's slot in connection IDs; sessions have the others.
+pub(super) const SLOT: u32 = 0;
+/// Offers that P3 may have open towards this peer at once, as streams.
+const MAX_OFFER_STREAMS: u32 = 256;
+/// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Application close codes of the control connection.
+pub(crate) mod close_code {
+    /// Good-bye, from either side.
+    pub(crate) const GOODBYE: u32 = 0;
+    /// P3: the same key has registered anew.
+    pub(crate) const REPLACED: u32 = 2;
+    /// Either side: what you said makes no sense.
+    pub(crate) const MISBEHAVED: u32 = 3;
+    /// P3: no room.
+    pub(crate) const LIMIT: u32 = 4;
+}
+
+/// What the control connection has to tell.
+pub(super) enum ControlEvent {
+    Registered { punch_ports: Vec<u16> },
+    Observed(Observed),
+    Lost(RelayError),
+    Opened(StreamId),
+    Readable(StreamId),
+    Writable(StreamId),
+}
+
+enum State {
+    Connecting {
+        handle: Handle,
+        deadline: Instant,
+    },
+    /// QUIC stands; P3 has not answered the registration yet.
+    Registering {
+        handle: Handle,
+        stream: MessageStream,
+        deadline: Instant,
+    },
+    Registered {
+        handle: Handle,
+        stream: MessageStream,
+    },
+    Waiting {
+        until: Instant,
+    },
+    /// For good.
+    Over,
+}
+
+pub(super) struct Control {
+    quic: Quic,
+    relay: RelayAddress,
+    tls: Tls,
+    register: Register,
+    rng: Rng,
+    state: State,
+    attempts: u32,
+    patience: Duration,
+    events: Vec<ControlEvent>,
+}
+
+impl Control {
+    pub(super) fn new(
+        relay: RelayAddress,
+        tls: Tls,
+        consent: &Consent,
+        patience: Duration,
+        cids: &CidKey,
+        mut rng: Rng,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        // Built once here so that a provider that does not fit shows at once, not as a relay that cannot be reached.
+        tls.client(relay.key, ALPN_RELAY)?;
+        let quic = Quic::new(endpoint(SLOT, cids, &mut rng), None);
+        Ok(Self {
+            quic,
+            relay,
+            tls,
+            register: registration(consent),
+            rng,
+            state: State::Waiting { until: now },
+            attempts: 0,
+            patience,
+            events: Vec::new(),
+        })
+    }
+
+    fn connect(&mut self, now: Instant) {
+        let Ok(crypto) = self.tls.client(self.relay.key, ALPN_RELAY) else { return };
+        let config = quic::config::client(crypto, control_transport(MAX_OFFER_STREAMS), &mut self.rng);
+        let deadline = now + self.patience;
+        self.state = match self.quic.connect(now, config, self.relay.address) {
+            Some(handle) => State::Connecting { handle, deadline },
+            None => State::Waiting { until: deadline },
+        };
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.state, State::Registered { .. })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_over() && self.quic.len() == 0
+    }
+
+    /// The QUIC connection, while this peer is registered on it.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match &self.state {
+            State::Registered { handle, .. } => self.quic.get_mut(*handle),
+            State::Connecting { .. } | State::Registering { .. } | State::Waiting { .. } | State::Over => None,
+        }
+    }
+
+    /// Tells P3 that this cookie is about to arrive (S7).
+    pub(super) fn expect(&mut self, cookie: Cookie) {
+        if let State::Registered { handle, stream } = &mut self.state
+            && let Some(connection) = self.quic.get_mut(*handle)
+        {
+            stream.send(connection, &Message::Expect(Expect { cookie }));
+        }
+    }
+
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        ecn: Option<EcnCodepoint>,
+        data: BytesMut,
+    ) -> Result<(), DropReason> {
+        if from != self.relay.address {
+            return Err(DropReason::UnknownConnection);
+        }
+        match self.quic.handle_datagram(now, from, ecn, data) {
+            Handled::Connection(_) | Handled::Replied => Ok(()),
+            Handled::Incoming(incoming) => {
+                self.quic.ignore(*incoming);
+                Err(DropReason::UnknownConnection)
+            }
+            Handled::Dropped(reason) => Err(reason),
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.quic.handle_timeout(now);
+        match &self.state {
+            State::Waiting { until } if *until <= now => self.connect(now),
+            State::Connecting { deadline, .. } | State::Registering { deadline, .. } if *deadline <= now => {
+                self.lose(now, RelayError::Unreachable { after: self.patience });
+            }
+            State::Waiting { .. }
+            | State::Connecting { .. }
+            | State::Registering { .. }
+            | State::Registered { .. }
+            | State::Over => {}
+        }
+    }
+
+    /// Drives QUIC and the registration; gives what came of it.
+    pub(super) fn drive(&mut self, now: Instant) -> Vec<ControlEvent> {
+        while let Some((handle, event)) = self.quic.poll_event() {
+            if self.current() == Some(handle) {
+                self.on_event(now, handle, event);
+            }
+        }
+        std::mem::take(&mut self.events)
+    }
+
+    fn current(&self) -> Option<Handle> {
+        match &self.state {
+            State::Connecting { handle, .. } | State::Registering { handle, .. } | State::Registered { handle, .. } => {
+                Some(*handle)
+            }
+            State::Waiting { .. } | State::Over => None,
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, handle: Handle, event: Event) {
+        match event {
+            Event::Connected => self.on_connected(now, handle),
+            Event::ConnectionLost { reason } => self.lose(now, self.relay_error(&reason)),
+            Event::Stream(StreamEvent::Readable { id }) => {
+                if self.is_registration(id) {
+                    self.on_registration(now, handle)
+                } else {
+                    self.events.push(ControlEvent::Readable(id))
+                }
+            }
+            Event::Stream(StreamEvent::Writable { id }) => self.events.push(ControlEvent::Writable(id)),
+            Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                while let Some(id) =
+                    self.quic.get_mut(handle).and_then(|connection| connection.streams().accept(Dir::Bi))
+                {
+                    self.events.push(ControlEvent::Opened(id));
+                }
+            }
+            Event::Stream(
+                StreamEvent::Opened { dir: Dir::Uni }
+                | StreamEvent::Finished { .. }
+                | StreamEvent::Stopped { .. }
+                | StreamEvent::Available { .. },
+            )
+            | Event::HandshakeDataReady
+            | Event::DatagramReceived
+            | Event::DatagramsUnblocked => {}
+        }
+    }
+
+    fn is_registration(&self, id: StreamId) -> bool {
+        match &self.state {
+            State::Registering { stream, .. } | State::Registered { stream, .. } => stream.id() == id,
+            State::Connecting { .. } | State::Waiting { .. } | State::Over => false,
+        }
+    }
+
+    fn on_connected(&mut self, now: Instant, handle: Handle) {
+        let Some(connection) = self.quic.get_mut(handle) else { return };
+        let Some(id) = connection.streams().open(Dir::Bi) else {
+            return self.misbehaved(now, "allows no stream");
+        };
+        let mut stream = MessageStream::new(id);
+        stream.send(connection, &Message::Register(self.register.clone()));
+        self.state = State::Registering { handle, stream, deadline: now + self.patience };
+    }
+
+    fn on_registration(&mut self, now: Instant, handle: Handle) {
+        loop {
+            let (State::Registering { stream, .. } | State::Registered { stream, .. }) = &mut self.state else {
+                return;
+            };
+            let Some(connection) = self.quic.get_mut(handle) else { return };
+            match stream.receive(connection) {
+                None => return,
+                Some(Received::Message(message)) => self.on_message(now, handle, message),
+                Some(Received::Ended) => return self.misbehaved(now, "ended the registration"),
+                Some(Received::Bad(_)) => return self.misbehaved(now, "sent what is no message"),
+            }
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, handle: Handle, message: Message) {
+        match (std::mem::replace(&mut self.state, State::Over), message) {
+            (State::Registering { stream, .. }, Message::Registered(registered)) => {
+                self.attempts = 0;
+                self.state = State::Registered { handle, stream };
+                self.events.push(ControlEvent::Registered { punch_ports: registered.punch_ports });
+            }
+            (state @ State::Registered { .. }, Message::Observed(observed)) => {
+                self.state = state;
+                self.events.push(ControlEvent::Observed(observed));
+            }
+            (state, Message::Refused(refused)) => {
+                self.state = state;
+                self.lose(now, RelayError::Refused(refused.reason));
+            }
+            (state, _) => {
+                self.state = state;
+                self.misbehaved(now, "sent a message that does not belong here");
+            }
+        }
+    }
+
+    fn misbehaved(&mut self, now: Instant, what: &'static str) {
+        self.lose(now, RelayError::Misbehaved(what));
+    }
+
+    /// Somebody else, with the right to, found the relay's messages to make no sense.
+    pub(super) fn blame(&mut self, now: Instant, what: &'static str) {
+        self.misbehaved(now, what);
+    }
+
+    fn relay_error(&self, reason: &ConnectionError) -> RelayError {
+        let registered = self.is_registered();
+        match reason {
+            ConnectionError::ApplicationClosed(close) => {
+                if close.error_code == VarInt::from_u32(close_code::REPLACED) {
+                    RelayError::Replaced
+                } else if close.error_code == VarInt::from_u32(close_code::LIMIT) {
+                    RelayError::Refused(crate::RefuseReason::Limit)
+                } else {
+                    RelayError::Closed { reason: quic::printable(&close.reason) }
+                }
+            }
+            // Our own verifier's alert: the key that was proven is not the pinned one.
+            ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => {
+                RelayError::WrongKey { expected: self.relay.key }
+            }
+            ConnectionError::TimedOut | ConnectionError::Reset if registered => RelayError::Lost,
+            ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience },
+            other => RelayError::Closed { reason: quic::close_reason(other).to_string() },
+        }
+    }
+
+    fn lose(&mut self, now: Instant, error: RelayError) {
+        if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle))
+            && !connection.is_closed()
+        {
+            let code =
+                if matches!(error, RelayError::Misbehaved(_)) { close_code::MISBEHAVED } else { close_code::GOODBYE };
+            connection.close(now, VarInt::from_u32(code), bytes::Bytes::new());
+        }
+        self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
+        self.events.push(ControlEvent::Lost(error));
+    }
+
+    /// Backed off without end, and never in step with others that lost the same relay.
+    fn pause(&mut self) -> Duration {
+        let full = FIRST_PAUSE.saturating_mul(1 << self.attempts.min(16)).min(LAST_PAUSE);
+        self.attempts = self.attempts.saturating_add(1);
+        let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(nanos / 2 + self.rng.u64() % (nanos / 2 + 1))
+    }
+
+    pub(super) fn shutdown(&mut self, now: Instant) {
+        if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
+            connection.close(now, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
+        }
+        self.state = State::Over;
+    }
+
+    pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<quinn_proto::Transmit> {
+        self.quic.poll_transmit(now, 1, buf)
+    }
+
+    pub(super) fn is_queued(&self) -> bool {
+        self.quic.is_queued() || !self.events.is_empty()
+    }
+
+    /// The next QUIC timer, and the next deadline of our own.
+    pub(super) fn poll_timeout(&self) -> (Option<Instant>, Option<Instant>) {
+        let own = match &self.state {
+            State::Connecting { deadline, .. } | State::Registering { deadline, .. } => Some(*deadline),
+            State::Waiting { until } => Some(*until),
+            State::Registered { .. } | State::Over => None,
+        };
+        (self.quic.poll_timeout(), own)
+    }
+}
+
+/// What P3 is told of whom this peer accepts. Who does not fit is asked for, never let in unasked.
+fn registration(consent: &Consent) -> Register {
+    let told = |ids: &[NodeId]| ids.iter().copied().take(MAX_CONSENTS).collect();
+    match consent {
+        Consent::Closed => Register { listen: false, any: false, ids: Vec::new() },
+        Consent::Ask => Register { listen: true, any: false, ids: Vec::new() },
+        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids) },
+        Consent::Any => Register { listen: true, any: true, ids: Vec::new() },
+    }
+}

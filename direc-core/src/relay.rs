@@ -1,0 +1,471 @@
+//! P3: introduces peers to each other, learns their WAN addresses, and forwards what cannot go straight.
+
+mod cookies;
+mod forward;
+mod introduction;
+mod introductions;
+mod registry;
+
+use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+
+use bytes::BytesMut;
+use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, StreamId, VarInt};
+
+use cookies::{CookieJar, Owner};
+use forward::{ForwardQueue, split_run};
+use introductions::Introductions;
+use registry::Registry;
+
+use crate::{
+    Arrival, ConfigError, Link, NodeId, RefuseReason, RelayConfig, RelayEvent, StepTaken, Transmit, Wake, WakeReason,
+    drops::{DropReason, Drops},
+    peer::close_code,
+    quic::{
+        Handle, Handled, Quic,
+        cid::CidKey,
+        config::{self, Clock, control_transport},
+        stream::{MessageStream, Received},
+        tls::{ALPN_RELAY, Tls, proven_key},
+    },
+    rng::Rng,
+    step::{Role, Step},
+    wire::{
+        datagram::{Cookie, Datagram, Token},
+        message::{Message, Refused, Register, Registered},
+    },
+};
+
+/// A relay has so many hole-punch ports, no fewer: with one it could not see how a NAT maps.
+const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
+/// Echoes waiting to be sent; a cookie that finds the queue full is repeated by its sender.
+const MAX_ECHOES: usize = 1024;
+
+/// A relay's figures.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RelayStats {
+    /// QUIC connections.
+    pub connections: usize,
+    /// Peers that can be found.
+    pub registered: usize,
+    /// Introductions under way, or open for relaying.
+    pub introductions: usize,
+    /// Packets relayed.
+    pub relayed_datagrams: u64,
+    /// Bytes relayed, without the relay's own headers.
+    pub relayed_bytes: u64,
+    /// Datagrams dropped, by reason.
+    pub drops: Drops,
+}
+
+/// P3 of the seed. See the crate's contract.
+pub struct Relay {
+    config: RelayConfig,
+    clock: Clock,
+    quic: Quic,
+    registry: Registry,
+    jar: CookieJar,
+    introductions: Introductions,
+    /// Streams that a peer has opened and not said anything on.
+    fresh: std::collections::BTreeMap<(usize, StreamId), MessageStream>,
+    queue: ForwardQueue,
+    echoes: VecDeque<(Link, SocketAddr, Cookie, Token)>,
+    events: VecDeque<RelayEvent>,
+    relayed: (u64, u64),
+    drops: Drops,
+    leaving: bool,
+    now: Instant,
+}
+
+impl Relay {
+    /// A relay that takes connections at once. `seed` is secret: whoever knows it knows the cookies it will hand out.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if there are fewer than two or more than eight hole-punch ports, or the crypto provider lacks
+    /// TLS 1.3 with AES-128-GCM.
+    pub fn new(config: RelayConfig, seed: [u8; 32], now: Instant) -> Result<Self, ConfigError> {
+        if !PUNCH_PORTS.contains(&config.punch_ports.len()) {
+            return Err(ConfigError::Setting("a relay needs 2 to 8 hole-punch ports"));
+        }
+        let mut rng = Rng::new(seed);
+        let clock = Clock::new(now);
+        let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
+        let tls =
+            Tls { identity: config.identity.clone(), crypto: config.crypto.clone(), key_log: config.key_log.clone() };
+        let streams = u32::try_from(config.limits.introductions_per_peer).unwrap_or(u32::MAX).saturating_add(1);
+        let server = config::server(tls.server(None, ALPN_RELAY)?, control_transport(streams), &clock, &mut rng);
+        let ports = config.punch_ports.len() as u8;
+        Ok(Self {
+            quic: Quic::new(config::endpoint(0, &cids, &mut rng), Some(server)),
+            registry: Registry::default(),
+            jar: CookieJar::new(ports, &mut rng),
+            introductions: Introductions::new(rng.fork()),
+            fresh: std::collections::BTreeMap::new(),
+            queue: ForwardQueue::new(config.limits.forward_queue),
+            echoes: VecDeque::new(),
+            events: VecDeque::new(),
+            relayed: (0, 0),
+            drops: Drops::default(),
+            leaving: false,
+            config,
+            clock,
+            now,
+        })
+    }
+
+    /// The relay's ID, its key: the fingerprint in its URL.
+    pub fn id(&self) -> NodeId {
+        self.config.identity.id()
+    }
+
+    /// Figures and drops.
+    pub fn stats(&self) -> RelayStats {
+        RelayStats {
+            connections: self.quic.len(),
+            registered: self.registry.registered(),
+            introductions: self.introductions.len(),
+            relayed_datagrams: self.relayed.0,
+            relayed_bytes: self.relayed.1,
+            drops: self.drops.clone(),
+        }
+    }
+
+    /// Says good-bye to everyone and lets nobody in any more; drive on until [`Self::is_drained`].
+    pub fn shutdown(&mut self, now: Instant) {
+        self.advance(now);
+        self.leaving = true;
+        for handle in self.quic.handles() {
+            self.dismiss(handle, close_code::GOODBYE, b"the relay is going down");
+        }
+    }
+
+    /// Whether everyone has gone.
+    pub fn is_drained(&self) -> bool {
+        self.leaving && self.quic.len() == 0
+    }
+
+    // In.
+
+    /// Takes a received buffer: one datagram, or several of one length (GRO).
+    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, mut data: BytesMut) {
+        self.advance(now);
+        let stride = arrival.stride.max(1);
+        while !data.is_empty() {
+            let result = match (arrival.link, split_run(&mut data, stride, arrival.ecn)) {
+                (Link::MAIN, Some(run)) => self.on_relayed(arrival.remote, run),
+                (_, Some(_)) => Err(DropReason::UnknownType),
+                (link, None) => {
+                    let packet = data.split_to(stride.min(data.len()));
+                    self.on_datagram(link, arrival.remote, arrival.ecn, packet)
+                }
+            };
+            if let Err(reason) = result {
+                self.drops.count(reason);
+            }
+        }
+        self.drive();
+    }
+
+    fn on_datagram(
+        &mut self,
+        link: Link,
+        from: SocketAddr,
+        ecn: Option<EcnCodepoint>,
+        packet: BytesMut,
+    ) -> Result<(), DropReason> {
+        let datagram = Datagram::decode(&packet)?;
+        match (link, datagram) {
+            (Link::MAIN, Datagram::Quic) => self.on_quic(from, ecn, packet),
+            (Link(port @ 1..), Datagram::Cookie(cookie)) => self.on_cookie(link, port - 1, from, cookie),
+            (Link(port @ 1..), Datagram::Confirm(cookie, token)) => self.on_confirm(port - 1, from, &cookie, &token),
+            (_, Datagram::Quic) => Err(DropReason::NotQuic),
+            (
+                _,
+                Datagram::Cookie(_)
+                | Datagram::Confirm(..)
+                | Datagram::Echo(..)
+                | Datagram::Probe(_)
+                | Datagram::ProbeEcho(_)
+                | Datagram::Relayed { .. },
+            ) => Err(DropReason::UnknownType),
+        }
+    }
+
+    fn on_quic(&mut self, from: SocketAddr, ecn: Option<EcnCodepoint>, packet: BytesMut) -> Result<(), DropReason> {
+        match self.quic.handle_datagram(self.now, from, ecn, packet) {
+            Handled::Connection(handle) => {
+                // A client's address may change under its connection (RFC 9000, section 9); relayed packets follow.
+                let address = self.quic.get(handle).map(Connection::remote_address);
+                if let (Some(address), Some(entry)) = (address, self.registry.get_mut(handle)) {
+                    entry.address = address;
+                }
+                Ok(())
+            }
+            Handled::Incoming(incoming) => {
+                self.on_incoming(*incoming);
+                Ok(())
+            }
+            Handled::Replied => Ok(()),
+            Handled::Dropped(reason) => Err(reason),
+        }
+    }
+
+    fn on_incoming(&mut self, incoming: Incoming) {
+        let limits = &self.config.limits;
+        let handshaking = self.quic.len().saturating_sub(self.registry.len());
+        if self.leaving || self.quic.len() >= limits.connections {
+            self.quic.refuse(incoming);
+        } else if handshaking >= limits.handshakes && !incoming.remote_address_validated() {
+            self.quic.retry(incoming);
+        } else {
+            self.quic.accept(self.now, incoming, None);
+        }
+    }
+
+    /// S7: a cookie has arrived. Silence unless it is expected; the echo is smaller than the cookie's datagram.
+    fn on_cookie(&mut self, link: Link, port: u8, from: SocketAddr, cookie: Cookie) -> Result<(), DropReason> {
+        let token = self.jar.on_cookie(self.now, &cookie, port, from)?;
+        if self.echoes.len() >= MAX_ECHOES {
+            return Err(DropReason::QueueFull);
+        }
+        self.echoes.push_back((link, from, cookie, token));
+        Ok(())
+    }
+
+    /// S8: the address has echoed, and is now known to be the peer's.
+    fn on_confirm(&mut self, port: u8, from: SocketAddr, cookie: &Cookie, token: &Token) -> Result<(), DropReason> {
+        let Owner { peer, introduction } = self.jar.on_confirm(self.now, cookie, token, port, from)?;
+        let Some(entry) = self.registry.get_mut(peer) else { return Err(DropReason::UnknownCookie) };
+        let before = entry.addresses(self.now);
+        entry.observe(self.now, port, from);
+        let (id, news) = (entry.id, entry.addresses(self.now) != before);
+        if let (Some(stream), Some(connection)) = (&mut entry.stream, self.quic.get_mut(peer)) {
+            let observed = crate::wire::message::Observed { cookie: *cookie, port, address: from };
+            stream.send(connection, &Message::Observed(observed));
+        }
+        if news || introduction.is_some() {
+            self.step(Step::S8, introduction, Some(id), Some(from));
+        }
+        if news {
+            self.tell_all(peer);
+        }
+        Ok(())
+    }
+
+    fn on_relayed(&mut self, from: SocketAddr, run: forward::Run) -> Result<(), DropReason> {
+        let limit = self.config.limits.early_datagrams;
+        let (to, channel) = self.introductions.route(run.channel, from, &self.registry, limit)?;
+        let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
+        self.queue.push(to, channel, run)?;
+        self.relayed.0 += packets;
+        self.relayed.1 += bytes;
+        Ok(())
+    }
+
+    /// Does what time has made due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        self.quic.handle_timeout(now);
+        self.jar.expire(now);
+        self.handle_due();
+        self.drive();
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.clock.set(self.now);
+    }
+
+    // Out.
+
+    /// Writes the next datagrams to send into `buf`, which is cleared first; `None` when there are none.
+    ///
+    /// Control connections go first: an offer must not be overtaken by the packets it announces.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.advance(now);
+        self.drive();
+        buf.clear();
+        if let Some(out) = self.quic.poll_transmit(now, 1, buf) {
+            let (remote, ecn) = (out.destination, out.ecn);
+            return Some(Transmit { link: Link::MAIN, remote, ecn, size: buf.len(), segment_size: None });
+        }
+        if let Some((link, remote, cookie, token)) = self.echoes.pop_front() {
+            Datagram::Echo(cookie, token).encode(buf);
+            return Some(Transmit { link, remote, ecn: None, size: buf.len(), segment_size: None });
+        }
+        let out = self.queue.poll_transmit(buf);
+        if out.is_none() {
+            // The last thing sent may have set timers.
+            self.drive();
+        }
+        out
+    }
+
+    /// The next event; `None` when there are none.
+    pub fn poll_event(&mut self) -> Option<RelayEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`] next, and what for.
+    pub fn poll_timeout(&mut self) -> Option<Wake> {
+        if self.quic.is_queued() || !self.echoes.is_empty() || !self.queue.is_empty() {
+            return Some(Wake { at: self.now, why: WakeReason::Queued });
+        }
+        let quic = self.quic.poll_timeout().map(|at| (at, WakeReason::Control));
+        let introduction = self.introductions.poll_timeout().map(|at| (at, WakeReason::Introduction));
+        quic.into_iter().chain(introduction).min().map(|(at, why)| Wake { at, why })
+    }
+
+    // Inside.
+
+    fn drive(&mut self) {
+        while let Some((handle, event)) = self.quic.poll_event() {
+            self.on_event(handle, event);
+        }
+    }
+
+    fn on_event(&mut self, handle: Handle, event: Event) {
+        match event {
+            Event::Connected => self.on_connected(handle),
+            Event::ConnectionLost { .. } => self.on_gone(handle),
+            Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                while let Some(id) =
+                    self.quic.get_mut(handle).and_then(|connection| connection.streams().accept(Dir::Bi))
+                {
+                    self.fresh.insert((handle.0, id), MessageStream::new(id));
+                    self.on_readable(handle, id);
+                }
+            }
+            Event::Stream(StreamEvent::Readable { id }) => self.on_readable(handle, id),
+            Event::Stream(StreamEvent::Writable { id }) => self.on_writable(handle, id),
+            Event::Stream(
+                StreamEvent::Opened { dir: Dir::Uni }
+                | StreamEvent::Finished { .. }
+                | StreamEvent::Stopped { .. }
+                | StreamEvent::Available { .. },
+            )
+            | Event::HandshakeDataReady
+            | Event::DatagramReceived
+            | Event::DatagramsUnblocked => {}
+        }
+    }
+
+    fn on_connected(&mut self, handle: Handle) {
+        let Some(connection) = self.quic.get_mut(handle) else { return };
+        match proven_key(connection) {
+            Some(id) => {
+                let address = connection.remote_address();
+                self.registry.insert(handle, id, address);
+            }
+            None => self.dismiss(handle, close_code::MISBEHAVED, b"no key"),
+        }
+    }
+
+    /// A peer has gone: its introductions end, and the other ends learn so.
+    fn on_gone(&mut self, handle: Handle) {
+        self.jar.forget_peer(handle);
+        self.fresh.retain(|(owner, _), _| *owner != handle.0);
+        let Some(entry) = self.registry.remove(handle) else { return };
+        for id in entry.introductions {
+            self.end_introduction(id, handle, RefuseReason::PeerLeft);
+        }
+        if entry.listening {
+            self.events.push_back(RelayEvent::Left { peer: entry.id });
+        }
+    }
+
+    fn dismiss(&mut self, handle: Handle, code: u32, reason: &'static [u8]) {
+        let now = self.now;
+        if let Some(connection) = self.quic.get_mut(handle)
+            && !connection.is_closed()
+        {
+            connection.close(now, VarInt::from_u32(code), bytes::Bytes::from_static(reason));
+        }
+        self.on_gone(handle);
+    }
+
+    fn on_writable(&mut self, handle: Handle, id: StreamId) {
+        let Some(connection) = self.quic.get_mut(handle) else { return };
+        let registration = self.registry.get_mut(handle).and_then(|entry| entry.stream.as_mut());
+        if let Some(stream) = registration.filter(|stream| stream.id() == id) {
+            stream.flush(connection);
+        } else if let Some(stream) = self.introductions.stream_mut(handle, id) {
+            stream.flush(connection);
+        }
+    }
+
+    fn on_readable(&mut self, handle: Handle, id: StreamId) {
+        if self.registry.get(handle).is_some_and(|entry| entry.stream.as_ref().is_some_and(|stream| stream.id() == id))
+        {
+            self.on_registration(handle);
+        } else if let Some(stream) = self.fresh.remove(&(handle.0, id)) {
+            self.on_fresh(handle, stream);
+        } else {
+            self.on_introduction(handle, id);
+        }
+    }
+
+    /// The first message on a stream says what the stream is for.
+    fn on_fresh(&mut self, handle: Handle, mut stream: MessageStream) {
+        let Some(connection) = self.quic.get_mut(handle) else { return };
+        match stream.receive(connection) {
+            None => {
+                self.fresh.insert((handle.0, stream.id()), stream);
+            }
+            Some(Received::Message(Message::Register(register))) => self.on_register(handle, stream, register),
+            Some(Received::Message(Message::Initiate(initiate))) => self.on_initiate(handle, stream, &initiate),
+            Some(Received::Message(_)) => refuse(&mut stream, connection, RefuseReason::Kind),
+            Some(Received::Bad(error)) => refuse(&mut stream, connection, error.reason()),
+            Some(Received::Ended) => stream.close(connection),
+        }
+    }
+
+    fn on_register(&mut self, handle: Handle, mut stream: MessageStream, register: Register) {
+        let Some(entry) = self.registry.get(handle) else { return };
+        let (peer, address, listening) = (entry.id, entry.address, register.listen);
+        if entry.is_registered() {
+            return self.dismiss(handle, close_code::MISBEHAVED, b"registered twice on one connection");
+        }
+        let replaced = self.registry.register(handle, register);
+        let registered = Registered { punch_ports: self.config.punch_ports.clone() };
+        if let (Some(entry), Some(connection)) = (self.registry.get_mut(handle), self.quic.get_mut(handle)) {
+            stream.send(connection, &Message::Registered(registered));
+            entry.stream = Some(stream);
+        }
+        if let Some(old) = replaced {
+            self.dismiss(old, close_code::REPLACED, b"the same key has registered anew");
+        }
+        if listening {
+            self.events.push_back(RelayEvent::Registered { peer, address });
+        }
+        self.on_registration(handle);
+    }
+
+    /// A registered peer announces its cookies on this stream, and nothing else.
+    fn on_registration(&mut self, handle: Handle) {
+        loop {
+            let Some(stream) = self.registry.get_mut(handle).and_then(|entry| entry.stream.as_mut()) else { return };
+            let Some(connection) = self.quic.get_mut(handle) else { return };
+            match stream.receive(connection) {
+                None => return,
+                Some(Received::Message(Message::Expect(expect))) => {
+                    self.jar.expect(self.now, expect.cookie, Owner { peer: handle, introduction: None });
+                }
+                Some(Received::Message(_) | Received::Bad(_)) => {
+                    return self.dismiss(handle, close_code::MISBEHAVED, b"a message that does not belong there");
+                }
+                Some(Received::Ended) => return self.dismiss(handle, close_code::GOODBYE, b"goodbye"),
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step, introduction: Option<u64>, peer: Option<NodeId>, address: Option<SocketAddr>) {
+        let (role, conn) = (Role::P3, None);
+        self.events.push_back(RelayEvent::Step(StepTaken { role, step, conn, introduction, peer, address }));
+    }
+}
+
+fn refuse(stream: &mut MessageStream, connection: &mut Connection, reason: RefuseReason) {
+    stream.send(connection, &Message::Refused(Refused { reason }));
+    stream.close(connection);
+}

@@ -1,0 +1,239 @@
+//! S7 and S8 as P3 takes them: cookies that arrive at the hole-punch ports, and what they tell.
+//!
+//! A cookie names its sender, but not where that is: anybody could send it on from another's address. So the address
+//! it came from must echo before it counts, and the proof needs no memory: it is an authenticator over cookie, port
+//! and address.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use ring::hmac;
+
+use crate::{
+    drops::DropReason,
+    quic::Handle,
+    rng::Rng,
+    wire::datagram::{Cookie, TOKEN_LEN, Token},
+};
+
+/// How long after its announcement a cookie may arrive.
+const LIFE: Duration = Duration::from_secs(10);
+/// Cookies that one peer may have under way; the oldest gives way.
+const MAX_PER_PEER: usize = 32;
+
+/// What a cookie is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) peer: Handle,
+    /// The introduction it was announced for, by its ID.
+    pub(super) introduction: Option<u64>,
+}
+
+struct Expected {
+    owner: Owner,
+    expires: Instant,
+    /// A bit for each hole-punch port that has had it confirmed: there it is used up.
+    used: u8,
+}
+
+/// The cookies that may arrive.
+pub(super) struct CookieJar {
+    key: hmac::Key,
+    ports: u8,
+    expected: BTreeMap<Cookie, Expected>,
+    /// Each peer's cookies, oldest first.
+    by_peer: BTreeMap<usize, VecDeque<Cookie>>,
+    expiring: VecDeque<(Instant, Cookie)>,
+}
+
+impl CookieJar {
+    pub(super) fn new(ports: u8, rng: &mut Rng) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &rng.bytes::<32>());
+        Self { key, ports, expected: BTreeMap::new(), by_peer: BTreeMap::new(), expiring: VecDeque::new() }
+    }
+
+    /// A peer has announced a cookie, or was asked for one. One that is expected already stays its first owner's.
+    pub(super) fn expect(&mut self, now: Instant, cookie: Cookie, owner: Owner) {
+        if self.expected.contains_key(&cookie) {
+            return;
+        }
+        let own = self.by_peer.entry(owner.peer.0).or_default();
+        own.push_back(cookie);
+        if own.len() > MAX_PER_PEER
+            && let Some(oldest) = own.pop_front()
+        {
+            self.expected.remove(&oldest);
+        }
+        self.expected.insert(cookie, Expected { owner, expires: now + LIFE, used: 0 });
+        self.expiring.push_back((now + LIFE, cookie));
+    }
+
+    /// A cookie has arrived at hole-punch port `port` (S7): the token to send back to where it came from.
+    pub(super) fn on_cookie(
+        &self,
+        now: Instant,
+        cookie: &Cookie,
+        port: u8,
+        from: SocketAddr,
+    ) -> Result<Token, DropReason> {
+        self.usable(now, cookie, port)?;
+        Ok(self.token(cookie, port, from))
+    }
+
+    /// The token has come back (S8): whose address this is.
+    pub(super) fn on_confirm(
+        &mut self,
+        now: Instant,
+        cookie: &Cookie,
+        token: &Token,
+        port: u8,
+        from: SocketAddr,
+    ) -> Result<Owner, DropReason> {
+        self.usable(now, cookie, port)?;
+        let expected = self.token(cookie, port, from);
+        // Not `==`, so that the time tells nothing of where they differ.
+        if expected.iter().zip(token).fold(0, |all, (a, b)| all | (a ^ b)) != 0 {
+            return Err(DropReason::BadToken);
+        }
+        let entry = self.expected.get_mut(cookie).ok_or(DropReason::UnknownCookie)?;
+        entry.used |= 1 << port;
+        let (owner, spent) = (entry.owner, entry.used.count_ones() >= u32::from(self.ports));
+        if spent {
+            self.forget(cookie);
+        }
+        Ok(owner)
+    }
+
+    fn usable(&self, now: Instant, cookie: &Cookie, port: u8) -> Result<(), DropReason> {
+        let entry = self.expected.get(cookie).ok_or(DropReason::UnknownCookie)?;
+        let fresh = entry.expires > now && entry.used & (1 << port) == 0;
+        if fresh { Ok(()) } else { Err(DropReason::UnknownCookie) }
+    }
+
+    fn token(&self, cookie: &Cookie, port: u8, from: SocketAddr) -> Token {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(cookie);
+        context.update(&[port]);
+        match from.ip() {
+            IpAddr::V4(ip) => context.update(&ip.octets()),
+            IpAddr::V6(ip) => context.update(&ip.octets()),
+        }
+        context.update(&from.port().to_be_bytes());
+        let tag = context.sign();
+        let mut token = [0; TOKEN_LEN];
+        token.iter_mut().zip(tag.as_ref()).for_each(|(out, byte)| *out = *byte);
+        token
+    }
+
+    fn forget(&mut self, cookie: &Cookie) {
+        if let Some(entry) = self.expected.remove(cookie)
+            && let Some(own) = self.by_peer.get_mut(&entry.owner.peer.0)
+        {
+            own.retain(|other| other != cookie);
+        }
+    }
+
+    /// A peer has gone, and its cookies with it.
+    pub(super) fn forget_peer(&mut self, peer: Handle) {
+        for cookie in self.by_peer.remove(&peer.0).unwrap_or_default() {
+            self.expected.remove(&cookie);
+        }
+    }
+
+    /// Throws out what is out of date.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(&(at, cookie)) = self.expiring.front() {
+            if at > now {
+                break;
+            }
+            self.expiring.pop_front();
+            self.forget(&cookie);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.expected.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COOKIE: Cookie = [1; 16];
+    const OWNER: Owner = Owner { peer: quinn_proto::ConnectionHandle(3), introduction: Some(9) };
+
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn jar() -> (CookieJar, Instant, SocketAddr) {
+        let now = Instant::now();
+        let mut jar = CookieJar::new(2, &mut Rng::new([1; 32]));
+        jar.expect(now, COOKIE, OWNER);
+        (jar, now, "198.51.100.1:7".parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_counts_once_it_has_echoed() {
+        let (mut jar, now, from) = jar();
+        let token = jar.on_cookie(now, &COOKIE, 0, from).unwrap();
+        assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, from), Ok(OWNER));
+    }
+
+    #[test]
+    fn a_cookie_is_used_up_at_each_port_by_its_confirmation() {
+        let (mut jar, now, from) = jar();
+        for port in [0, 1] {
+            let token = jar.on_cookie(now, &COOKIE, port, from).unwrap();
+            assert!(jar.on_confirm(now, &COOKIE, &token, port, from).is_ok());
+            assert_eq!(jar.on_cookie(now, &COOKIE, port, from), Err(DropReason::UnknownCookie));
+        }
+        assert_eq!(jar.len(), 0);
+    }
+
+    #[test]
+    fn a_token_serves_no_other_address_and_no_other_port() {
+        let (mut jar, now, from) = jar();
+        let token = jar.on_cookie(now, &COOKIE, 0, from).unwrap();
+        let victim = "198.51.100.2:7".parse().unwrap();
+        assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, victim), Err(DropReason::BadToken));
+        assert_eq!(jar.on_confirm(now, &COOKIE, &token, 1, from), Err(DropReason::BadToken));
+    }
+
+    #[test]
+    fn a_cookie_that_nobody_announced_meets_silence() {
+        let (jar, now, from) = jar();
+        assert_eq!(jar.on_cookie(now, &[2; 16], 0, from), Err(DropReason::UnknownCookie));
+    }
+
+    #[test]
+    fn a_cookie_is_worth_nothing_after_its_life() {
+        let (mut jar, now, from) = jar();
+        assert_eq!(jar.on_cookie(now + LIFE, &COOKIE, 0, from), Err(DropReason::UnknownCookie));
+        jar.expire(now + LIFE);
+        assert_eq!(jar.len(), 0);
+    }
+
+    #[test]
+    fn one_peers_flood_of_cookies_stays_within_its_share() {
+        let (mut jar, now, _) = jar();
+        for n in 0..1000u16 {
+            let mut cookie = [7; 16];
+            cookie[..2].copy_from_slice(&n.to_be_bytes());
+            jar.expect(now, cookie, OWNER);
+        }
+        assert_eq!(jar.len(), MAX_PER_PEER);
+        jar.forget_peer(OWNER.peer);
+        assert_eq!(jar.len(), 0);
+    }
+
+    #[test]
+    fn a_cookie_cannot_be_taken_over_by_announcing_it_too() {
+        let (mut jar, now, from) = jar();
+        jar.expect(now, COOKIE, Owner { peer: quinn_proto::ConnectionHandle(4), introduction: None });
+        let token = jar.on_cookie(now, &COOKIE, 0, from).unwrap();
+        assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, from), Ok(OWNER));
+    }
+}

@@ -1,0 +1,187 @@
+//! Who is where: the peers that hold a control connection, and the addresses they have proven (S8).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    NodeId,
+    quic::{Handle, stream::MessageStream},
+    wire::message::Register,
+};
+
+/// An address that has not been confirmed for this long is not handed out any more: common NATs forget after 30 s, and
+/// peers refresh every 20 s, so one refresh may be lost.
+const OBSERVATION_LIFE: Duration = Duration::from_secs(45);
+
+/// A peer's address as seen at one hole-punch port.
+#[derive(Clone, Copy)]
+struct Observation {
+    address: SocketAddr,
+    at: Instant,
+}
+
+/// One control connection.
+pub(super) struct PeerEntry {
+    pub(super) id: NodeId,
+    /// Where its QUIC packets come from, validated by QUIC; relayed packets go there.
+    pub(super) address: SocketAddr,
+    /// The registration stream, once there is one.
+    pub(super) stream: Option<MessageStream>,
+    /// Whether it can be found by its ID.
+    pub(super) listening: bool,
+    consent: Option<Register>,
+    observed: BTreeMap<u8, Observation>,
+    pub(super) introductions: BTreeSet<u64>,
+}
+
+impl PeerEntry {
+    pub(super) fn is_registered(&self) -> bool {
+        self.consent.is_some()
+    }
+
+    /// Whether it has told beforehand that it accepts this client.
+    pub(super) fn consents_to(&self, client: &NodeId) -> bool {
+        self.consent.as_ref().is_some_and(|consent| consent.any || consent.ids.contains(client))
+    }
+
+    /// The WAN addresses that may be told (S9): proven not long ago, each once.
+    pub(super) fn addresses(&self, now: Instant) -> Vec<SocketAddr> {
+        let mut addresses = Vec::new();
+        for seen in self.observed.values() {
+            if seen.at + OBSERVATION_LIFE > now && !addresses.contains(&seen.address) {
+                addresses.push(seen.address);
+            }
+        }
+        addresses
+    }
+
+    pub(super) fn observe(&mut self, now: Instant, port: u8, address: SocketAddr) {
+        self.observed.insert(port, Observation { address, at: now });
+    }
+}
+
+/// All control connections, and who can be found.
+#[derive(Default)]
+pub(super) struct Registry {
+    peers: BTreeMap<usize, PeerEntry>,
+    by_id: BTreeMap<NodeId, Handle>,
+}
+
+impl Registry {
+    pub(super) fn insert(&mut self, handle: Handle, id: NodeId, address: SocketAddr) {
+        let entry = PeerEntry {
+            id,
+            address,
+            stream: None,
+            listening: false,
+            consent: None,
+            observed: BTreeMap::new(),
+            introductions: BTreeSet::new(),
+        };
+        self.peers.insert(handle.0, entry);
+    }
+
+    pub(super) fn get(&self, handle: Handle) -> Option<&PeerEntry> {
+        self.peers.get(&handle.0)
+    }
+
+    pub(super) fn get_mut(&mut self, handle: Handle) -> Option<&mut PeerEntry> {
+        self.peers.get_mut(&handle.0)
+    }
+
+    /// Registers; gives the connection that held the same ID until now and has to go.
+    pub(super) fn register(&mut self, handle: Handle, register: Register) -> Option<Handle> {
+        let entry = self.peers.get_mut(&handle.0)?;
+        entry.listening = register.listen;
+        entry.consent = Some(register);
+        if !entry.listening {
+            return None;
+        }
+        let before = self.by_id.insert(entry.id, handle)?;
+        (before != handle).then_some(before)
+    }
+
+    pub(super) fn find(&self, id: &NodeId) -> Option<Handle> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(super) fn remove(&mut self, handle: Handle) -> Option<PeerEntry> {
+        let entry = self.peers.remove(&handle.0)?;
+        if self.by_id.get(&entry.id) == Some(&handle) {
+            self.by_id.remove(&entry.id);
+        }
+        Some(entry)
+    }
+
+    /// Control connections whose key is proven.
+    pub(super) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Peers that can be found.
+    pub(super) fn registered(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quinn_proto::ConnectionHandle;
+
+    fn listening() -> Register {
+        Register { listen: true, any: false, ids: vec![NodeId::from_bytes([5; 32])] }
+    }
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        for handle in [1, 2] {
+            registry.insert(ConnectionHandle(handle), NodeId::from_bytes([1; 32]), "198.51.100.1:1".parse().unwrap());
+        }
+        registry
+    }
+
+    #[test]
+    fn the_newest_registration_of_a_key_is_the_one_that_is_found() {
+        let mut registry = registry();
+        assert!(registry.register(ConnectionHandle(1), listening()).is_none());
+        assert!(registry.register(ConnectionHandle(2), listening()) == Some(ConnectionHandle(1)));
+        assert!(registry.find(&NodeId::from_bytes([1; 32])) == Some(ConnectionHandle(2)));
+        registry.remove(ConnectionHandle(1));
+        assert!(registry.find(&NodeId::from_bytes([1; 32])) == Some(ConnectionHandle(2)));
+    }
+
+    #[test]
+    fn a_peer_that_only_connects_out_replaces_nobody_and_is_not_found() {
+        let mut registry = registry();
+        registry.register(ConnectionHandle(1), listening());
+        let outgoing = Register { listen: false, ..listening() };
+        assert!(registry.register(ConnectionHandle(2), outgoing).is_none());
+        assert!(registry.find(&NodeId::from_bytes([1; 32])) == Some(ConnectionHandle(1)));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn an_address_is_told_while_it_is_fresh_and_only_once() {
+        let now = Instant::now();
+        let mut registry = registry();
+        let entry = registry.get_mut(ConnectionHandle(1)).unwrap();
+        let address = "198.51.100.1:9".parse().unwrap();
+        entry.observe(now, 0, address);
+        entry.observe(now, 1, address);
+        assert_eq!(entry.addresses(now), [address]);
+        assert!(entry.addresses(now + OBSERVATION_LIFE).is_empty());
+    }
+
+    #[test]
+    fn standing_consent_is_for_those_it_names() {
+        let mut registry = registry();
+        registry.register(ConnectionHandle(1), listening());
+        let entry = registry.get(ConnectionHandle(1)).unwrap();
+        assert!(entry.consents_to(&NodeId::from_bytes([5; 32])));
+        assert!(!entry.consents_to(&NodeId::from_bytes([6; 32])));
+    }
+}

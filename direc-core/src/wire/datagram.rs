@@ -1,0 +1,247 @@
+//! The small binary datagrams that share a UDP socket with QUIC: cookies (S7), probes (S10–S13), relayed packets.
+//!
+//! Their first byte is below 0x40, where no QUIC packet begins while the fixed bit is not greased (RFC 9000, section
+//! 17; RFC 9443 sorts protocols by the first byte in the same way).
+
+use crate::drops::DropReason;
+
+/// A cookie's length: 128 bits that nobody guesses.
+pub(crate) const COOKIE_LEN: usize = 16;
+/// Length of a token, the relay's proof that it has seen an address.
+pub(crate) const TOKEN_LEN: usize = 16;
+/// Length of a probe's tag, nonce and authenticator.
+pub(crate) const TAG_LEN: usize = 8;
+pub(crate) const NONCE_LEN: usize = 8;
+pub(crate) const MAC_LEN: usize = 16;
+
+/// A cookie datagram is padded to this, so that its echo is the smaller one.
+pub(crate) const COOKIE_DATAGRAM_LEN: usize = 64;
+/// A probe is padded to what every QUIC path must carry (RFC 9000, section 14): a path it passes is fit for QUIC.
+pub(crate) const PROBE_LEN: usize = 1200;
+/// The relayed packet's header: type and channel.
+pub(crate) const RELAYED_HEADER: usize = 9;
+
+const ECHO_LEN: usize = 1 + COOKIE_LEN + TOKEN_LEN;
+const PROBE_FIELDS: usize = 1 + TAG_LEN + NONCE_LEN + MAC_LEN;
+
+const COOKIE: u8 = 0x01;
+const ECHO: u8 = 0x02;
+const CONFIRM: u8 = 0x03;
+const PROBE: u8 = 0x04;
+const PROBE_ECHO: u8 = 0x05;
+const RELAYED: u8 = 0x08;
+
+/// First bytes from here on are QUIC's.
+const QUIC_FIRST: u8 = 0x40;
+
+pub(crate) type Cookie = [u8; COOKIE_LEN];
+pub(crate) type Token = [u8; TOKEN_LEN];
+pub(crate) type Tag = [u8; TAG_LEN];
+pub(crate) type Nonce = [u8; NONCE_LEN];
+pub(crate) type Mac = [u8; MAC_LEN];
+
+/// A probe or its echo.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub(crate) struct ProbeFields {
+    pub(crate) tag: Tag,
+    pub(crate) nonce: Nonce,
+    pub(crate) mac: Mac,
+}
+
+/// A datagram, sorted by its first byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub(crate) enum Datagram {
+    /// Peer to hole-punch port: the cookie (S7).
+    Cookie(Cookie),
+    /// Hole-punch port to peer: the cookie came from your address, prove that you are there.
+    Echo(Cookie, Token),
+    /// Peer to hole-punch port: the proof (S8).
+    Confirm(Cookie, Token),
+    /// Peer to peer: does this path work?
+    Probe(ProbeFields),
+    /// The answer: the seed's round-tripped data.
+    ProbeEcho(ProbeFields),
+    /// A QUIC packet through the relay, behind [`RELAYED_HEADER`] bytes.
+    Relayed { channel: u64 },
+    /// A bare QUIC packet.
+    Quic,
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], DropReason> {
+    bytes.get(at..at + N).and_then(|part| part.try_into().ok()).ok_or(DropReason::BadLength)
+}
+
+fn exactly(bytes: &[u8], len: usize) -> Result<(), DropReason> {
+    if bytes.len() == len { Ok(()) } else { Err(DropReason::BadLength) }
+}
+
+impl Datagram {
+    /// Reads a datagram; a relayed one's or QUIC's contents are left to others.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DropReason> {
+        let &first = bytes.first().ok_or(DropReason::Empty)?;
+        match first {
+            COOKIE => {
+                exactly(bytes, COOKIE_DATAGRAM_LEN)?;
+                Ok(Self::Cookie(array(bytes, 1)?))
+            }
+            ECHO | CONFIRM => {
+                exactly(bytes, ECHO_LEN)?;
+                let (cookie, token) = (array(bytes, 1)?, array(bytes, 1 + COOKIE_LEN)?);
+                Ok(if first == ECHO { Self::Echo(cookie, token) } else { Self::Confirm(cookie, token) })
+            }
+            PROBE => {
+                exactly(bytes, PROBE_LEN)?;
+                Ok(Self::Probe(ProbeFields::decode(bytes)?))
+            }
+            PROBE_ECHO => {
+                exactly(bytes, PROBE_FIELDS)?;
+                Ok(Self::ProbeEcho(ProbeFields::decode(bytes)?))
+            }
+            RELAYED if bytes.len() > RELAYED_HEADER => {
+                Ok(Self::Relayed { channel: u64::from_be_bytes(array(bytes, 1)?) })
+            }
+            RELAYED => Err(DropReason::BadLength),
+            QUIC_FIRST.. => Ok(Self::Quic),
+            _ => Err(DropReason::UnknownType),
+        }
+    }
+
+    /// Appends the datagram; for a relayed one its header alone, for QUIC nothing.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        match self {
+            Self::Cookie(cookie) => {
+                out.push(COOKIE);
+                out.extend_from_slice(cookie);
+                out.resize(start + COOKIE_DATAGRAM_LEN, 0);
+            }
+            Self::Echo(cookie, token) | Self::Confirm(cookie, token) => {
+                out.push(if matches!(self, Self::Echo(..)) { ECHO } else { CONFIRM });
+                out.extend_from_slice(cookie);
+                out.extend_from_slice(token);
+            }
+            Self::Probe(fields) => {
+                out.push(PROBE);
+                fields.encode(out);
+                out.resize(start + PROBE_LEN, 0);
+            }
+            Self::ProbeEcho(fields) => {
+                out.push(PROBE_ECHO);
+                fields.encode(out);
+            }
+            Self::Relayed { channel } => {
+                out.push(RELAYED);
+                out.extend_from_slice(&channel.to_be_bytes());
+            }
+            Self::Quic => {}
+        }
+    }
+}
+
+impl ProbeFields {
+    fn decode(bytes: &[u8]) -> Result<Self, DropReason> {
+        Ok(Self {
+            tag: array(bytes, 1)?,
+            nonce: array(bytes, 1 + TAG_LEN)?,
+            mac: array(bytes, 1 + TAG_LEN + NONCE_LEN)?,
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tag);
+        out.extend_from_slice(&self.nonce);
+        out.extend_from_slice(&self.mac);
+    }
+}
+
+/// Puts another channel into a relayed packet's header. The slice begins with a decoded header.
+pub(crate) fn set_channel(packet: &mut [u8], channel: u64) {
+    packet[1..RELAYED_HEADER].copy_from_slice(&channel.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields() -> ProbeFields {
+        ProbeFields { tag: [1; TAG_LEN], nonce: [2; NONCE_LEN], mac: [3; MAC_LEN] }
+    }
+
+    fn all() -> [Datagram; 5] {
+        [
+            Datagram::Cookie([4; COOKIE_LEN]),
+            Datagram::Echo([5; COOKIE_LEN], [6; TOKEN_LEN]),
+            Datagram::Confirm([7; COOKIE_LEN], [8; TOKEN_LEN]),
+            Datagram::Probe(fields()),
+            Datagram::ProbeEcho(fields()),
+        ]
+    }
+
+    fn bytes(datagram: &Datagram) -> Vec<u8> {
+        let mut out = Vec::new();
+        datagram.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_the_same() {
+        for datagram in all() {
+            assert_eq!(Datagram::decode(&bytes(&datagram)), Ok(datagram));
+        }
+    }
+
+    #[test]
+    fn any_other_length_is_a_counted_drop() {
+        for datagram in all() {
+            let whole = bytes(&datagram);
+            for len in 1..whole.len() {
+                assert_eq!(Datagram::decode(&whole[..len]), Err(DropReason::BadLength), "{datagram:?} cut to {len}");
+            }
+            let longer = [whole.as_slice(), &[0]].concat();
+            assert_eq!(Datagram::decode(&longer), Err(DropReason::BadLength));
+        }
+    }
+
+    #[test]
+    fn a_reply_is_never_larger_than_its_request() {
+        let [cookie, echo, confirm, probe, probe_echo] = all().map(|datagram| bytes(&datagram).len());
+        assert!(echo <= cookie && confirm <= echo);
+        assert!(probe_echo <= probe);
+    }
+
+    #[test]
+    fn a_relayed_packet_keeps_its_contents_when_its_channel_changes() {
+        let mut packet = Vec::new();
+        Datagram::Relayed { channel: 1 }.encode(&mut packet);
+        packet.extend_from_slice(b"inner");
+        set_channel(&mut packet, u64::MAX);
+        assert_eq!(Datagram::decode(&packet), Ok(Datagram::Relayed { channel: u64::MAX }));
+        assert_eq!(&packet[RELAYED_HEADER..], b"inner");
+    }
+
+    #[test]
+    fn a_header_without_a_packet_is_dropped() {
+        let mut packet = Vec::new();
+        Datagram::Relayed { channel: 1 }.encode(&mut packet);
+        assert_eq!(Datagram::decode(&packet), Err(DropReason::BadLength));
+        assert_eq!(Datagram::decode(&[]), Err(DropReason::Empty));
+        assert_eq!(Datagram::decode(&[0]), Err(DropReason::UnknownType));
+        assert_eq!(Datagram::decode(&[0x3f; 50]), Err(DropReason::UnknownType));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_to_one_spelling_or_a_reason(bytes in proptest::collection::vec(any::<u8>(), 0..1300)) {
+            if let Ok(datagram) = Datagram::decode(&bytes)
+                && !matches!(datagram, Datagram::Relayed { .. } | Datagram::Quic)
+            {
+                let mut out = Vec::new();
+                datagram.encode(&mut out);
+                prop_assert_eq!(Datagram::decode(&out), Ok(datagram));
+            }
+        }
+    }
+}

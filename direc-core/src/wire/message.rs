@@ -1,0 +1,334 @@
+//! The messages between peers and relay (S1–S6, S9): CBOR (RFC 8949), an array of version, kind and body.
+//!
+//! A body is a map; fields that this version does not know are ignored, so that later versions can add some. Another
+//! version, or an unknown kind, is refused by name.
+
+use std::net::SocketAddr;
+
+use ciborium::Value;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{NodeId, RefuseReason, wire::datagram::Cookie};
+
+/// The protocol's version.
+pub(crate) const VERSION: u64 = 1;
+/// A message names at most this many addresses of one peer.
+pub(crate) const MAX_ADDRESSES: usize = 8;
+/// A registration names at most this many IDs of standing consent; whom it leaves out is asked for.
+pub(crate) const MAX_CONSENTS: usize = 64;
+/// Deeper CBOR than any message of ours is refused before it costs stack.
+const MAX_DEPTH: usize = 8;
+
+/// The secret that authenticates the probes of one introduction (the seed's "new cookie").
+pub(crate) type PunchSecret = [u8; 32];
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DecodeError {
+    Length,
+    Malformed,
+    Version,
+    Kind,
+}
+
+impl DecodeError {
+    pub(crate) fn reason(self) -> RefuseReason {
+        match self {
+            Self::Length | Self::Malformed => RefuseReason::Malformed,
+            Self::Version => RefuseReason::Version,
+            Self::Kind => RefuseReason::Kind,
+        }
+    }
+}
+
+/// Peer to relay, first on the registration stream: here I am.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Register {
+    /// Whether this peer may be offered clients at all.
+    pub(crate) listen: bool,
+    /// Standing consent for everyone.
+    #[serde(default)]
+    pub(crate) any: bool,
+    /// Standing consent for these.
+    #[serde(default)]
+    pub(crate) ids: Vec<NodeId>,
+}
+
+/// Relay to peer: you are known, and these are my hole-punch ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registered {
+    pub(crate) punch_ports: Vec<u16>,
+}
+
+/// Peer to relay: this cookie is about to arrive (S7).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Expect {
+    #[serde(with = "serde_bytes")]
+    pub(crate) cookie: Cookie,
+}
+
+/// Relay to peer: your cookie has come to my hole-punch port from this address, and it has echoed (S8).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Observed {
+    #[serde(with = "serde_bytes")]
+    pub(crate) cookie: Cookie,
+    pub(crate) port: u8,
+    #[serde(with = "address")]
+    pub(crate) address: SocketAddr,
+}
+
+/// P2 to P3 (S2): I want a connection to `server`, and I send `cookie`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Initiate {
+    pub(crate) server: NodeId,
+    #[serde(with = "serde_bytes")]
+    pub(crate) cookie: Cookie,
+    /// The relayed packets of this connection carry this number between P2 and P3.
+    pub(crate) channel: u64,
+    /// Whether addresses are to be exchanged (S9).
+    pub(crate) direct: bool,
+}
+
+/// P3 to P2 (S3): go ahead.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GoAhead {
+    /// The ID that P3 made.
+    pub(crate) introduction: u64,
+    #[serde(with = "serde_bytes")]
+    pub(crate) secret: PunchSecret,
+    /// P4 has accepted already, by standing consent.
+    pub(crate) accepted: bool,
+}
+
+/// P3 to P4 (S5): accept this client, and send `cookie`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offer {
+    pub(crate) introduction: u64,
+    pub(crate) client: NodeId,
+    #[serde(with = "serde_bytes")]
+    pub(crate) cookie: Cookie,
+    #[serde(with = "serde_bytes")]
+    pub(crate) secret: PunchSecret,
+    /// The relayed packets of this connection carry this number between P4 and P3.
+    pub(crate) channel: u64,
+    pub(crate) direct: bool,
+}
+
+/// P3 to either (S9): the other's WAN addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    #[serde(with = "address_list")]
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// Anyone to anyone: no, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    #[serde(with = "reason")]
+    pub(crate) reason: RefuseReason,
+}
+
+/// A message. No `Debug` outside tests: some carry secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    Register(Register),
+    Registered(Registered),
+    Expect(Expect),
+    Observed(Observed),
+    Initiate(Initiate),
+    GoAhead(GoAhead),
+    Offer(Offer),
+    /// P4 to P3 (S6), and P3 to P2: accepted.
+    Accept,
+    Addresses(Addresses),
+    Refused(Refused),
+}
+
+/// Body of a message that says all by its kind.
+#[derive(Serialize, Deserialize)]
+struct Nothing {}
+
+impl Message {
+    /// The name that stands on the wire.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Registered(_) => "registered",
+            Self::Expect(_) => "expect",
+            Self::Observed(_) => "observed",
+            Self::Initiate(_) => "initiate",
+            Self::GoAhead(_) => "go-ahead",
+            Self::Offer(_) => "offer",
+            Self::Accept => "accept",
+            Self::Addresses(_) => "addresses",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let kind = self.kind();
+        match self {
+            Self::Register(body) => encode(kind, body),
+            Self::Registered(body) => encode(kind, body),
+            Self::Expect(body) => encode(kind, body),
+            Self::Observed(body) => encode(kind, body),
+            Self::Initiate(body) => encode(kind, body),
+            Self::GoAhead(body) => encode(kind, body),
+            Self::Offer(body) => encode(kind, body),
+            Self::Accept => encode(kind, &Nothing {}),
+            Self::Addresses(body) => encode(kind, body),
+            Self::Refused(body) => encode(kind, body),
+        }
+    }
+
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
+        let value: Value = ciborium::de::from_reader_with_recursion_limit(&mut bytes, MAX_DEPTH)
+            .map_err(|_| DecodeError::Malformed)?;
+        if !bytes.is_empty() {
+            return Err(DecodeError::Malformed);
+        }
+        let mut parts = value.into_array().map_err(|_| DecodeError::Malformed)?.into_iter();
+        let version = parts.next().and_then(|part| part.into_integer().ok()).ok_or(DecodeError::Malformed)?;
+        if version != VERSION.into() {
+            return Err(DecodeError::Version);
+        }
+        let kind = parts.next().and_then(|part| part.into_text().ok()).ok_or(DecodeError::Malformed)?;
+        let body = parts.next().ok_or(DecodeError::Malformed)?;
+        Self::decode_body(&kind, &body)
+    }
+
+    fn decode_body(kind: &str, body: &Value) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            "register" => Self::Register(decode(body)?),
+            "registered" => Self::Registered(decode(body)?),
+            "expect" => Self::Expect(decode(body)?),
+            "observed" => Self::Observed(decode(body)?),
+            "initiate" => Self::Initiate(decode(body)?),
+            "go-ahead" => Self::GoAhead(decode(body)?),
+            "offer" => Self::Offer(decode(body)?),
+            "accept" => {
+                decode::<Nothing>(body)?;
+                Self::Accept
+            }
+            "addresses" => Self::Addresses(decode(body)?),
+            "refused" => Self::Refused(decode(body)?),
+            _ => return Err(DecodeError::Kind),
+        })
+    }
+}
+
+fn encode<T: Serialize>(kind: &str, body: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    // Writing plain structs to memory has nothing that could fail; a message cut short would be refused as malformed.
+    let result = ciborium::into_writer(&(VERSION, kind, body), &mut out);
+    debug_assert!(result.is_ok());
+    out
+}
+
+fn decode<T: DeserializeOwned>(body: &Value) -> Result<T, DecodeError> {
+    body.deserialized().map_err(|_| DecodeError::Malformed)
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_bytes::serialize(self.as_bytes(), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_bytes::deserialize(deserializer).map(Self::from_bytes)
+    }
+}
+
+/// An address as a byte string: 4 or 16 bytes of IP address, 2 of port, big-endian.
+mod address {
+    use std::net::{IpAddr, SocketAddr};
+
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub(super) fn to_bytes(address: &SocketAddr) -> Vec<u8> {
+        let mut bytes = match address.ip() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        bytes.extend_from_slice(&address.port().to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<SocketAddr> {
+        let (ip, port) = bytes.split_at_checked(bytes.len().checked_sub(2)?)?;
+        let ip = match ip.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(ip).ok()?),
+            16 => IpAddr::from(<[u8; 16]>::try_from(ip).ok()?),
+            _ => return None,
+        };
+        Some(SocketAddr::new(ip, u16::from_be_bytes(port.try_into().ok()?)))
+    }
+
+    pub(super) fn serialize<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_bytes::serialize(&to_bytes(address), serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+        let bytes: Vec<u8> = serde_bytes::deserialize(deserializer)?;
+        from_bytes(&bytes).ok_or_else(|| D::Error::custom("an address has 6 or 18 bytes"))
+    }
+}
+
+mod address_list {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use serde_bytes::ByteBuf;
+
+    use super::{MAX_ADDRESSES, address};
+
+    pub(super) fn serialize<S: Serializer>(addresses: &[SocketAddr], serializer: S) -> Result<S::Ok, S::Error> {
+        addresses.iter().map(|one| ByteBuf::from(address::to_bytes(one))).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+        let list = Vec::<ByteBuf>::deserialize(deserializer)?;
+        if list.len() > MAX_ADDRESSES {
+            return Err(D::Error::custom("too many addresses"));
+        }
+        list.iter()
+            .map(|bytes| address::from_bytes(bytes).ok_or_else(|| D::Error::custom("an address has 6 or 18 bytes")))
+            .collect()
+    }
+}
+
+/// A reason as a word; words that this version does not know become [`RefuseReason::Other`].
+mod reason {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::RefuseReason;
+
+    const WORDS: [(RefuseReason, &str); 11] = [
+        (RefuseReason::NoSuchPeer, "no-such-peer"),
+        (RefuseReason::NotWelcome, "not-welcome"),
+        (RefuseReason::NoAnswer, "no-answer"),
+        (RefuseReason::PeerLeft, "peer-left"),
+        (RefuseReason::Limit, "limit"),
+        (RefuseReason::Yourself, "yourself"),
+        (RefuseReason::Version, "version"),
+        (RefuseReason::Kind, "kind"),
+        (RefuseReason::Malformed, "malformed"),
+        (RefuseReason::Draining, "draining"),
+        (RefuseReason::Other, "other"),
+    ];
+
+    pub(super) fn serialize<S: Serializer>(reason: &RefuseReason, serializer: S) -> Result<S::Ok, S::Error> {
+        let word = WORDS.iter().find(|(known, _)| known == reason).map_or("other", |(_, word)| word);
+        serializer.serialize_str(word)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RefuseReason, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(WORDS.iter().find(|(_, word)| *word == text).map_or(RefuseReason::Other, |(reason, _)| *reason))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! Three parties joined by nothing but delays: enough to see the protocol run. NATs and loss are direc-sim's.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used
+)]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use direc_core::*;
+use rustls::crypto::CryptoProvider;
+
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+pub fn identity(n: u8) -> Identity {
+    Identity::from_secret(&[n; 32]).unwrap()
+}
+
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub enum Node {
+    Peer(Box<Peer>),
+    Relay(Box<Relay>),
+    /// Takes datagrams and says nothing; the test speaks for it.
+    Mute(Vec<(SocketAddr, Vec<u8>)>),
+}
+
+#[derive(Debug)]
+pub enum Event {
+    Peer(PeerEvent),
+    Relay(RelayEvent),
+}
+
+/// One host: an IP address, with a port for each of the node's sockets.
+pub struct Host {
+    pub node: Node,
+    pub ports: Vec<SocketAddr>,
+    pub events: Vec<(Duration, Event)>,
+}
+
+/// A datagram on its way to a host's socket.
+pub struct Packet {
+    pub target: usize,
+    pub port: usize,
+    pub source: SocketAddr,
+    pub bytes: Vec<u8>,
+}
+
+pub struct World {
+    pub hosts: Vec<Host>,
+    pub now: Instant,
+    pub start: Instant,
+    /// One-way delays between hosts.
+    pub delays: BTreeMap<(usize, usize), Duration>,
+    /// Packets between these hosts vanish.
+    pub cut: Vec<(usize, usize)>,
+    /// By arrival, then in the order sent.
+    pub in_flight: BTreeMap<(Instant, u64), Packet>,
+    sequence: u64,
+}
+
+pub const P2: usize = 0;
+pub const P3: usize = 1;
+pub const P4: usize = 2;
+
+impl World {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            hosts: Vec::new(),
+            now,
+            start: now,
+            delays: BTreeMap::new(),
+            cut: Vec::new(),
+            in_flight: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
+    /// P2, P3 and P4 with a = P2–P3, b = P3–P4, c = P2–P4.
+    pub fn trio(consent: Consent, [a, b, c]: [u64; 3]) -> Self {
+        let mut world = Self::new();
+        let relay = RelayAddress { address: "203.0.113.10:4433".parse().unwrap(), key: identity(3).id() };
+        let p2 = PeerConfig::new(identity(2), relay, provider());
+        let p4 = PeerConfig { consent, ..PeerConfig::new(identity(4), relay, provider()) };
+        let p3 = RelayConfig::new(identity(3), vec![4434, 4435], provider());
+        world.add_peer("198.51.100.2:1000", p2);
+        world.add_relay("203.0.113.10:4433", p3);
+        world.add_peer("198.51.100.4:1000", p4);
+        for (pair, delay) in [((P2, P3), a), ((P3, P4), b), ((P2, P4), c)] {
+            world.delays.insert(pair, ms(delay));
+        }
+        world
+    }
+
+    pub fn add_peer(&mut self, address: &str, config: PeerConfig) -> usize {
+        let peer = Peer::new(config, [self.hosts.len() as u8; 32], self.now).unwrap();
+        self.add(Node::Peer(Box::new(peer)), vec![address.parse().unwrap()])
+    }
+
+    pub fn add_relay(&mut self, address: &str, config: RelayConfig) -> usize {
+        let main: SocketAddr = address.parse().unwrap();
+        let punch = config.punch_ports.iter().map(|&port| SocketAddr::new(main.ip(), port));
+        let ports = std::iter::once(main).chain(punch).collect();
+        let relay = Relay::new(config, [self.hosts.len() as u8; 32], self.now).unwrap();
+        self.add(Node::Relay(Box::new(relay)), ports)
+    }
+
+    pub fn add(&mut self, node: Node, ports: Vec<SocketAddr>) -> usize {
+        self.hosts.push(Host { node, ports, events: Vec::new() });
+        self.hosts.len() - 1
+    }
+
+    pub fn peer(&mut self, host: usize) -> &mut Peer {
+        match &mut self.hosts[host].node {
+            Node::Peer(peer) => peer,
+            _ => panic!("host {host} is no peer"),
+        }
+    }
+
+    pub fn relay(&mut self, host: usize) -> &mut Relay {
+        match &mut self.hosts[host].node {
+            Node::Relay(relay) => relay,
+            _ => panic!("host {host} is no relay"),
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// Puts a datagram on its way.
+    pub fn send(&mut self, from: usize, source: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let Some((target, port)) = self
+            .hosts
+            .iter()
+            .enumerate()
+            .find_map(|(host, entry)| entry.ports.iter().position(|port| *port == to).map(|port| (host, port)))
+        else {
+            return;
+        };
+        let cut = self.cut.contains(&(from, target)) || self.cut.contains(&(target, from));
+        if cut {
+            return;
+        }
+        let delay = self.delays.get(&(from.min(target), from.max(target))).copied().unwrap_or(ms(1));
+        self.sequence += 1;
+        self.in_flight.insert((self.now + delay, self.sequence), Packet { target, port, source, bytes });
+    }
+
+    /// Drains a node as the contract says.
+    pub fn pump(&mut self, host: usize) {
+        let (now, since) = (self.now, self.elapsed());
+        let mut out = Vec::new();
+        let mut buf = Vec::new();
+        let entry = &mut self.hosts[host];
+        loop {
+            let transmit = match &mut entry.node {
+                Node::Peer(peer) => peer.poll_transmit(now, &mut buf),
+                Node::Relay(relay) => relay.poll_transmit(now, &mut buf),
+                Node::Mute(_) => None,
+            };
+            let Some(transmit) = transmit else { break };
+            let source = entry.ports[usize::from(transmit.link.0)];
+            let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
+            out.extend(buf[..transmit.size].chunks(segment).map(|bytes| (source, transmit.remote, bytes.to_vec())));
+        }
+        loop {
+            let event = match &mut entry.node {
+                Node::Peer(peer) => peer.poll_event().map(Event::Peer),
+                Node::Relay(relay) => relay.poll_event().map(Event::Relay),
+                Node::Mute(_) => None,
+            };
+            let Some(event) = event else { break };
+            entry.events.push((since, event));
+        }
+        for (source, to, bytes) in out {
+            self.send(host, source, to, bytes);
+        }
+    }
+
+    fn wake(&mut self, host: usize) -> Option<Instant> {
+        match &mut self.hosts[host].node {
+            Node::Peer(peer) => peer.poll_timeout().map(|wake| wake.at),
+            Node::Relay(relay) => relay.poll_timeout().map(|wake| wake.at),
+            Node::Mute(_) => None,
+        }
+    }
+
+    /// Goes on to the next thing that happens; false if that is after `until`.
+    pub fn step(&mut self, until: Instant) -> bool {
+        for host in 0..self.hosts.len() {
+            self.pump(host);
+        }
+        let wake = (0..self.hosts.len()).filter_map(|host| Some((self.wake(host)?, host))).min();
+        let packet = self.in_flight.keys().next().map(|&(at, _)| at);
+        let next = [wake.map(|(at, _)| at), packet].into_iter().flatten().min();
+        let Some(next) = next.filter(|next| *next <= until) else {
+            self.now = until;
+            return false;
+        };
+        self.now = next.max(self.now);
+        if packet == Some(next) {
+            let (_, packet) = self.in_flight.pop_first().unwrap();
+            self.deliver(packet.target, packet.source, packet.port, packet.bytes);
+        } else if let Some((_, host)) = wake {
+            match &mut self.hosts[host].node {
+                Node::Peer(peer) => peer.handle_timeout(self.now),
+                Node::Relay(relay) => relay.handle_timeout(self.now),
+                Node::Mute(_) => {}
+            }
+        }
+        true
+    }
+
+    pub fn deliver(&mut self, target: usize, source: SocketAddr, port: usize, bytes: Vec<u8>) {
+        let arrival = Arrival { link: Link(port as u8), remote: source, ecn: None, stride: bytes.len().max(1) };
+        let data = BytesMut::from(&bytes[..]);
+        match &mut self.hosts[target].node {
+            Node::Peer(peer) => peer.handle_datagram(self.now, arrival, data),
+            Node::Relay(relay) => relay.handle_datagram(self.now, arrival, data),
+            Node::Mute(heard) => heard.push((source, bytes)),
+        }
+    }
+
+    pub fn run(&mut self, for_: Duration) {
+        let until = self.now + for_;
+        while self.step(until) {}
+    }
+
+    /// Runs until `found` says so, or panics after `limit`.
+    pub fn until<T>(&mut self, limit: Duration, mut found: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let until = self.now + limit;
+        loop {
+            if let Some(result) = found(self) {
+                return result;
+            }
+            if !self.step(until) {
+                if let Some(result) = found(self) {
+                    return result;
+                }
+                panic!("nothing for {limit:?}: {}", self.story());
+            }
+        }
+    }
+
+    pub fn warm(&mut self) {
+        self.until(ms(10_000), |world| (world.peer(P2).is_warm() && world.peer(P4).is_warm()).then_some(()));
+        self.run(ms(1000));
+        self.hosts.iter_mut().for_each(|host| host.events.clear());
+        self.start = self.now;
+    }
+
+    pub fn connect(&mut self, from: usize, to: usize) -> ConnId {
+        self.connect_with(from, to, ConnectOptions::default())
+    }
+
+    pub fn connect_with(&mut self, from: usize, to: usize, options: ConnectOptions) -> ConnId {
+        let (now, id) = (self.now, self.peer(to).id());
+        self.peer(from).connect(now, id, options).unwrap()
+    }
+
+    pub fn peer_event<T>(&self, host: usize, mut of: impl FnMut(&PeerEvent) -> Option<T>) -> Option<(Duration, T)> {
+        self.hosts[host].events.iter().find_map(|(at, event)| match event {
+            Event::Peer(event) => of(event).map(|found| (*at, found)),
+            Event::Relay(_) => None,
+        })
+    }
+
+    pub fn connected(&self, host: usize) -> Option<(Duration, ConnId)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::Connected { conn, .. } => Some(*conn),
+            _ => None,
+        })
+    }
+
+    pub fn failed(&self, host: usize) -> Option<(Duration, ConnectError)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::Failed { error, .. } => Some(error.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn closed(&self, host: usize) -> Option<(Duration, CloseReason)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::Closed { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn heard_direct(&self, host: usize) -> Option<Duration> {
+        self.peer_event(host, |event| matches!(event, PeerEvent::DirectHeard { .. }).then_some(())).map(|(at, ())| at)
+    }
+
+    pub fn moved(&self, host: usize) -> Option<(Duration, Path)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::Path { path, .. } => Some(*path),
+            _ => None,
+        })
+    }
+
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = self
+            .hosts
+            .iter()
+            .flat_map(|host| &host.events)
+            .filter_map(|(_, event)| match event {
+                Event::Peer(PeerEvent::Step(taken)) | Event::Relay(RelayEvent::Step(taken)) => Some(taken.step),
+                _ => None,
+            })
+            .collect();
+        steps.sort();
+        steps.dedup();
+        steps
+    }
+
+    /// All that happened, for a failed test's reader.
+    pub fn story(&self) -> String {
+        let mut lines: Vec<(Duration, String)> = Vec::new();
+        for (index, host) in self.hosts.iter().enumerate() {
+            lines.extend(host.events.iter().map(|(at, event)| (*at, format!("host {index}: {event:?}"))));
+        }
+        lines.sort();
+        lines.iter().map(|(at, line)| format!("\n{:9.3} ms  {line}", at.as_secs_f64() * 1e3)).collect()
+    }
+}
