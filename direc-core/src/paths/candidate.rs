@@ -128,7 +128,8 @@ impl Candidate {
             State::Heard { sent } => {
                 (State::Heard { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), Due::Probe { first: sent == 0 })
             }
-            State::Proven { unanswered, .. } if unanswered >= CHECK_GAPS.len() => (State::Silent, None, Due::Nothing),
+            // Dying: for `Paths` to see, which then restarts the candidate.
+            State::Proven { unanswered, .. } if unanswered >= CHECK_GAPS.len() => return Due::Nothing,
             State::Proven { rtt, unanswered } => {
                 let state = State::Proven { rtt, unanswered: unanswered + 1 };
                 (state, Some(CHECK_GAPS[unanswered]), Due::Probe { first: false })
@@ -185,9 +186,9 @@ mod tests {
     /// Lets time pass until the candidate has nothing more to do; gives the probes sent.
     fn run(candidate: &mut Candidate, now: &mut Instant) -> (usize, bool) {
         let (mut probes, mut lost) = (0, false);
-        while let Some(next) = candidate.next() {
+        while let (false, Some(next)) = (lost, candidate.next()) {
             *now = next.max(*now);
-            lost |= candidate.is_dying(*now);
+            lost = candidate.is_dying(*now);
             match candidate.on_due(*now) {
                 Due::Probe { .. } => {
                     probes += 1;

@@ -179,7 +179,7 @@ impl Session {
 
     /// Whether nothing more will come of this session.
     pub(super) fn is_over(&self) -> bool {
-        self.is_closing() && self.quic.len() == 0 && !self.quic.is_queued()
+        self.is_closing() && self.quic.len() == 0
     }
 
     pub(super) fn connection(&self) -> Option<&Connection> {

@@ -49,6 +49,9 @@ pub struct Host {
     pub node: Node,
     pub ports: Vec<SocketAddr>,
     pub events: Vec<(Duration, Event)>,
+    /// What [`World::drain`] has read, and from which streams.
+    pub received: Vec<u8>,
+    pub streams: Vec<quic_types::StreamId>,
 }
 
 /// A datagram on its way to a host's socket.
@@ -67,6 +70,8 @@ pub struct World {
     pub delays: BTreeMap<(usize, usize), Duration>,
     /// Packets between these hosts vanish.
     pub cut: Vec<(usize, usize)>,
+    /// Packets to these ports vanish.
+    pub blocked_ports: Vec<u16>,
     /// By arrival, then in the order sent.
     pub in_flight: BTreeMap<(Instant, u64), Packet>,
     sequence: u64,
@@ -85,6 +90,7 @@ impl World {
             start: now,
             delays: BTreeMap::new(),
             cut: Vec::new(),
+            blocked_ports: Vec::new(),
             in_flight: BTreeMap::new(),
             sequence: 0,
         }
@@ -120,7 +126,7 @@ impl World {
     }
 
     pub fn add(&mut self, node: Node, ports: Vec<SocketAddr>) -> usize {
-        self.hosts.push(Host { node, ports, events: Vec::new() });
+        self.hosts.push(Host { node, ports, events: Vec::new(), received: Vec::new(), streams: Vec::new() });
         self.hosts.len() - 1
     }
 
@@ -153,7 +159,7 @@ impl World {
             return;
         };
         let cut = self.cut.contains(&(from, target)) || self.cut.contains(&(target, from));
-        if cut {
+        if cut || self.blocked_ports.contains(&to.port()) {
             return;
         }
         let delay = self.delays.get(&(from.min(target), from.max(target))).copied().unwrap_or(ms(1));
@@ -257,6 +263,11 @@ impl World {
         }
     }
 
+    /// The host's program dies without a word.
+    pub fn kill(&mut self, host: usize) {
+        self.hosts[host].node = Node::Mute(Vec::new());
+    }
+
     pub fn warm(&mut self) {
         self.until(ms(10_000), |world| (world.peer(P2).is_warm() && world.peer(P4).is_warm()).then_some(()));
         self.run(ms(1000));
@@ -287,6 +298,27 @@ impl World {
         })
     }
 
+    pub fn offered(&self, host: usize) -> Option<(Duration, ConnId)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::Offered { conn, .. } => Some(*conn),
+            _ => None,
+        })
+    }
+
+    pub fn not_direct(&self, host: usize) -> Option<(Duration, DirectFailure)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::NotDirect { why, .. } => Some(*why),
+            _ => None,
+        })
+    }
+
+    pub fn relay_lost(&self, host: usize) -> Option<(Duration, RelayError)> {
+        self.peer_event(host, |event| match event {
+            PeerEvent::RelayLost(error) => Some(error.clone()),
+            _ => None,
+        })
+    }
+
     pub fn failed(&self, host: usize) -> Option<(Duration, ConnectError)> {
         self.peer_event(host, |event| match event {
             PeerEvent::Failed { error, .. } => Some(error.clone()),
@@ -310,6 +342,37 @@ impl World {
             PeerEvent::Path { path, .. } => Some(*path),
             _ => None,
         })
+    }
+
+    /// Opens a stream at `host`, writes all of `data` and ends it.
+    pub fn send_stream(&mut self, host: usize, conn: ConnId, data: &[u8]) -> quic_types::StreamId {
+        let id = self.peer(host).connection(conn).unwrap().open(quic_types::Dir::Bi).unwrap();
+        let mut rest = [bytes::Bytes::copy_from_slice(data)];
+        while !rest[0].is_empty() {
+            if self.peer(host).connection(conn).unwrap().write(id, &mut rest).is_err() {
+                let soon = self.now + ms(10);
+                while self.step(soon) {}
+            }
+            // The other side reads meanwhile, or its window would stay full.
+            self.drain(if host == P2 { P4 } else { P2 });
+        }
+        self.peer(host).connection(conn).unwrap().finish(id).unwrap();
+        id
+    }
+
+    /// Reads what there is on all of a peer's connections' streams into [`Host::received`].
+    pub fn drain(&mut self, host: usize) {
+        let Some((_, conn)) = self.connected(host) else { return };
+        let Host { node: Node::Peer(peer), received, streams, .. } = &mut self.hosts[host] else { return };
+        let Some(mut connection) = peer.connection(conn) else { return };
+        while let Some(id) = connection.accept(quic_types::Dir::Bi) {
+            streams.push(id);
+        }
+        for &id in streams.iter() {
+            while let Ok(Some(bytes)) = connection.read(id, usize::MAX) {
+                received.extend_from_slice(&bytes);
+            }
+        }
     }
 
     pub fn steps(&self) -> Vec<Step> {
