@@ -672,3 +672,6 @@ enum Decision {
     Ask,
     Refuse,
 }
+
+#[cfg(test)]
+mod tests;
