@@ -63,11 +63,12 @@ pub(crate) struct Paths {
     direct: Option<SocketAddr>,
     /// When punching is given up, while it goes on.
     deadline: Option<Instant>,
+    given_up: bool,
 }
 
 impl Paths {
     pub(crate) fn new(role: Role, relay: SocketAddr, rng: Rng) -> Self {
-        Self { role, relay, rng, keys: None, candidates: Vec::new(), direct: None, deadline: None }
+        Self { role, relay, rng, keys: None, candidates: Vec::new(), direct: None, deadline: None, given_up: false }
     }
 
     /// Takes the introduction's secret; gives the tag by which probes for this connection are known.
@@ -83,7 +84,20 @@ impl Paths {
     pub(crate) fn start(&mut self, deadline: Instant) {
         if self.direct.is_none() {
             self.deadline = Some(deadline);
+            self.given_up = false;
         }
+    }
+
+    /// P3 will tell no more addresses: without any there is nothing to wait for.
+    pub(crate) fn no_more_addresses(&mut self) -> Option<PathEvent> {
+        (self.candidates.is_empty() && !self.given_up).then(|| self.give_up())
+    }
+
+    fn give_up(&mut self) -> PathEvent {
+        self.deadline = None;
+        self.given_up = true;
+        let nowhere = self.candidates.is_empty();
+        PathEvent::GaveUp(if nowhere { DirectFailure::NoAddress } else { DirectFailure::NoRoundTrip })
     }
 
     /// Addresses that the relay told (S9).
@@ -167,6 +181,7 @@ impl Paths {
         {
             self.direct = None;
             self.deadline = Some(punch_again);
+            self.given_up = false;
             self.candidates.iter_mut().for_each(|candidate| candidate.restart(now));
             return Some(PathEvent::Lost(direct));
         }

@@ -31,7 +31,7 @@ use crate::{
     step::{Role, Step},
     wire::{
         datagram::{Cookie, Datagram, Token},
-        message::{Message, Refused, Register, Registered},
+        message::{Message, Observed, Refused, Register, Registered},
     },
 };
 
@@ -224,32 +224,40 @@ impl Relay {
 
     /// S7: a cookie has arrived. Silence unless it is expected; the echo is smaller than the cookie's datagram.
     fn on_cookie(&mut self, link: Link, port: u8, from: SocketAddr, cookie: Cookie) -> Result<(), DropReason> {
-        let token = self.jar.on_cookie(self.now, &cookie, port, from)?;
+        let owner = self.jar.owner(self.now, &cookie, port)?;
+        if self.registry.get(owner.peer).is_some_and(|entry| entry.shook_hands_at == from) {
+            self.jar.use_up(&cookie, port);
+            self.on_proven(owner, port, from, &cookie);
+            return Ok(());
+        }
         if self.echoes.len() >= MAX_ECHOES {
             return Err(DropReason::QueueFull);
         }
-        self.echoes.push_back((link, from, cookie, token));
+        self.echoes.push_back((link, from, cookie, self.jar.token(&cookie, port, from)));
+        Ok(())
+    }
+
+    fn on_confirm(&mut self, port: u8, from: SocketAddr, cookie: &Cookie, token: &Token) -> Result<(), DropReason> {
+        let owner = self.jar.on_confirm(self.now, cookie, token, port, from)?;
+        self.on_proven(owner, port, from, cookie);
         Ok(())
     }
 
     /// S8: the address has echoed, and is now known to be the peer's.
-    fn on_confirm(&mut self, port: u8, from: SocketAddr, cookie: &Cookie, token: &Token) -> Result<(), DropReason> {
-        let Owner { peer, introduction } = self.jar.on_confirm(self.now, cookie, token, port, from)?;
-        let Some(entry) = self.registry.get_mut(peer) else { return Err(DropReason::UnknownCookie) };
+    fn on_proven(&mut self, owner: Owner, port: u8, from: SocketAddr, cookie: &Cookie) {
+        let Some(entry) = self.registry.get_mut(owner.peer) else { return };
         let before = entry.addresses(self.now);
         entry.observe(self.now, port, from);
         let (id, news) = (entry.id, entry.addresses(self.now) != before);
-        if let (Some(stream), Some(connection)) = (&mut entry.stream, self.quic.get_mut(peer)) {
-            let observed = crate::wire::message::Observed { cookie: *cookie, port, address: from };
-            stream.send(connection, &Message::Observed(observed));
+        if let (Some(stream), Some(connection)) = (&mut entry.stream, self.quic.get_mut(owner.peer)) {
+            stream.send(connection, &Message::Observed(Observed { cookie: *cookie, port, address: from }));
         }
-        if news || introduction.is_some() {
-            self.step(Step::S8, introduction, Some(id), Some(from));
+        if news || owner.introduction.is_some() {
+            self.step(Step::S8, owner.introduction, Some(id), Some(from));
         }
         if news {
-            self.tell_all(peer);
+            self.tell_all(owner.peer);
         }
-        Ok(())
     }
 
     fn on_relayed(&mut self, from: SocketAddr, run: forward::Run) -> Result<(), DropReason> {

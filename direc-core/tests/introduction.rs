@@ -64,3 +64,21 @@ fn kept_on_the_relay_it_connects_after_2a_2b_and_nobody_punches() {
         assert!(!world.steps().contains(&Step::S9), "no addresses are told");
     }
 }
+
+/// The hole-punch cookies of a peer that has just registered arrive together with its first introduction.
+#[test]
+fn a_peer_that_connects_the_moment_it_is_registered_is_as_fast_as_a_warm_one() {
+    for [a, b, c] in SHAPES {
+        let mut world = World::trio(Consent::Any, [a, b, c]);
+        world.until(ms(5000), |world| world.peer(P4).is_warm().then_some(()));
+        let relay = RelayAddress { address: "203.0.113.10:4433".parse().unwrap(), key: identity(3).id() };
+        let fresh = Peer::new(PeerConfig::new(identity(2), relay, provider()), [7; 32], world.now).unwrap();
+        world.hosts[P2].node = Node::Peer(Box::new(fresh));
+        world.until(ms(5000), |world| world.peer(P2).is_registered().then_some(()));
+        assert!(!world.peer(P2).is_warm());
+        let start = world.elapsed();
+        world.connect(P2, P4);
+        let heard = world.until(ms(5000), |world| world.heard_direct(P2));
+        assert!(heard - start <= ms(a + b + c + 1), "{a} {b} {c}: {:?}{}", heard - start, world.story());
+    }
+}

@@ -254,10 +254,12 @@ impl Session {
         self.deadline = None;
     }
 
-    /// Both sides have agreed: the handshake's and the punching's time begins.
+    /// Both sides have agreed: the handshake's and the punching's time begins. QUIC may have gone ahead of P3's word.
     fn start(&mut self, ctx: &mut Context<'_>) {
-        self.deadline = Some(ctx.now + ctx.shared.timing.handshake_deadline);
-        if !self.options.relay_only {
+        if matches!(self.state, State::Handshaking) {
+            self.deadline = Some(ctx.now + ctx.shared.timing.handshake_deadline);
+        }
+        if !self.options.relay_only && !self.is_closing() {
             self.paths.start(ctx.now + ctx.shared.timing.punch_deadline);
         }
     }
@@ -298,8 +300,8 @@ impl Session {
     fn on_accepted(&mut self, ctx: &mut Context<'_>) {
         if matches!(self.state, State::Initiated) {
             self.state = State::Handshaking;
-            self.start(ctx);
         }
+        self.start(ctx);
     }
 
     /// S9. P4 sends something at once, so that what P2 hears first on the direct path is QUIC's (S10).
@@ -345,7 +347,13 @@ impl Session {
         self.introduction = None;
         match self.state {
             State::Waiting | State::Initiated | State::Asked { .. } | State::Handshaking => self.fail(error, ctx),
-            State::Established | State::Closing => {}
+            State::Established if self.options.relay_only => {}
+            State::Established => {
+                if let Some(event) = self.paths.no_more_addresses() {
+                    self.on_path_event(event, ctx);
+                }
+            }
+            State::Closing => {}
         }
     }
 

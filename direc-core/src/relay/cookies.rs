@@ -2,7 +2,7 @@
 //!
 //! A cookie names its sender, but not where that is: anybody could send it on from another's address. So the address
 //! it came from must echo before it counts, and the proof needs no memory: it is an authenticator over cookie, port
-//! and address.
+//! and address. The address from which the peer shook hands with P3 has echoed then and need not again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -71,19 +71,23 @@ impl CookieJar {
         self.expiring.push_back((now + LIFE, cookie));
     }
 
-    /// A cookie has arrived at hole-punch port `port` (S7): the token to send back to where it came from.
-    pub(super) fn on_cookie(
-        &self,
-        now: Instant,
-        cookie: &Cookie,
-        port: u8,
-        from: SocketAddr,
-    ) -> Result<Token, DropReason> {
-        self.usable(now, cookie, port)?;
-        Ok(self.token(cookie, port, from))
+    /// A cookie has arrived at hole-punch port `port` (S7): whose it is, if it is expected there.
+    pub(super) fn owner(&self, now: Instant, cookie: &Cookie, port: u8) -> Result<Owner, DropReason> {
+        let entry = self.expected.get(cookie).ok_or(DropReason::UnknownCookie)?;
+        let fresh = entry.expires > now && entry.used & (1 << port) == 0;
+        if fresh { Ok(entry.owner) } else { Err(DropReason::UnknownCookie) }
     }
 
-    /// The token has come back (S8): whose address this is.
+    /// Uses a cookie up at a port: its address is proven (S8).
+    pub(super) fn use_up(&mut self, cookie: &Cookie, port: u8) {
+        let Some(entry) = self.expected.get_mut(cookie) else { return };
+        entry.used |= 1 << port;
+        if entry.used.count_ones() >= u32::from(self.ports) {
+            self.forget(cookie);
+        }
+    }
+
+    /// The token has come back (S8): whose address this is. The cookie is used up there.
     pub(super) fn on_confirm(
         &mut self,
         now: Instant,
@@ -92,28 +96,18 @@ impl CookieJar {
         port: u8,
         from: SocketAddr,
     ) -> Result<Owner, DropReason> {
-        self.usable(now, cookie, port)?;
+        let owner = self.owner(now, cookie, port)?;
         let expected = self.token(cookie, port, from);
         // Not `==`, so that the time tells nothing of where they differ.
         if expected.iter().zip(token).fold(0, |all, (a, b)| all | (a ^ b)) != 0 {
             return Err(DropReason::BadToken);
         }
-        let entry = self.expected.get_mut(cookie).ok_or(DropReason::UnknownCookie)?;
-        entry.used |= 1 << port;
-        let (owner, spent) = (entry.owner, entry.used.count_ones() >= u32::from(self.ports));
-        if spent {
-            self.forget(cookie);
-        }
+        self.use_up(cookie, port);
         Ok(owner)
     }
 
-    fn usable(&self, now: Instant, cookie: &Cookie, port: u8) -> Result<(), DropReason> {
-        let entry = self.expected.get(cookie).ok_or(DropReason::UnknownCookie)?;
-        let fresh = entry.expires > now && entry.used & (1 << port) == 0;
-        if fresh { Ok(()) } else { Err(DropReason::UnknownCookie) }
-    }
-
-    fn token(&self, cookie: &Cookie, port: u8, from: SocketAddr) -> Token {
+    /// What to send back to where a cookie came from, unless its address is proven already.
+    pub(super) fn token(&self, cookie: &Cookie, port: u8, from: SocketAddr) -> Token {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(cookie);
         context.update(&[port]);
@@ -178,7 +172,7 @@ mod tests {
     #[test]
     fn an_address_counts_once_it_has_echoed() {
         let (mut jar, now, from) = jar();
-        let token = jar.on_cookie(now, &COOKIE, 0, from).unwrap();
+        let token = jar.token(&COOKIE, 0, from);
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, from), Ok(OWNER));
     }
 
@@ -186,9 +180,10 @@ mod tests {
     fn a_cookie_is_used_up_at_each_port_by_its_confirmation() {
         let (mut jar, now, from) = jar();
         for port in [0, 1] {
-            let token = jar.on_cookie(now, &COOKIE, port, from).unwrap();
+            let token = jar.token(&COOKIE, port, from);
             assert!(jar.on_confirm(now, &COOKIE, &token, port, from).is_ok());
-            assert_eq!(jar.on_cookie(now, &COOKIE, port, from), Err(DropReason::UnknownCookie));
+            assert_eq!(jar.owner(now, &COOKIE, port), Err(DropReason::UnknownCookie));
+            assert_eq!(jar.on_confirm(now, &COOKIE, &token, port, from), Err(DropReason::UnknownCookie));
         }
         assert_eq!(jar.len(), 0);
     }
@@ -196,7 +191,7 @@ mod tests {
     #[test]
     fn a_token_serves_no_other_address_and_no_other_port() {
         let (mut jar, now, from) = jar();
-        let token = jar.on_cookie(now, &COOKIE, 0, from).unwrap();
+        let token = jar.token(&COOKIE, 0, from);
         let victim = "198.51.100.2:7".parse().unwrap();
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, victim), Err(DropReason::BadToken));
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 1, from), Err(DropReason::BadToken));
@@ -204,14 +199,14 @@ mod tests {
 
     #[test]
     fn a_cookie_that_nobody_announced_meets_silence() {
-        let (jar, now, from) = jar();
-        assert_eq!(jar.on_cookie(now, &[2; 16], 0, from), Err(DropReason::UnknownCookie));
+        let (jar, now, _) = jar();
+        assert_eq!(jar.owner(now, &[2; 16], 0), Err(DropReason::UnknownCookie));
     }
 
     #[test]
     fn a_cookie_is_worth_nothing_after_its_life() {
-        let (mut jar, now, from) = jar();
-        assert_eq!(jar.on_cookie(now + LIFE, &COOKIE, 0, from), Err(DropReason::UnknownCookie));
+        let (mut jar, now, _) = jar();
+        assert_eq!(jar.owner(now + LIFE, &COOKIE, 0), Err(DropReason::UnknownCookie));
         jar.expire(now + LIFE);
         assert_eq!(jar.len(), 0);
     }
@@ -233,7 +228,7 @@ mod tests {
     fn a_cookie_cannot_be_taken_over_by_announcing_it_too() {
         let (mut jar, now, from) = jar();
         jar.expect(now, COOKIE, Owner { peer: quinn_proto::ConnectionHandle(4), introduction: None });
-        let token = jar.on_cookie(now, &COOKIE, 0, from).unwrap();
+        let token = jar.token(&COOKIE, 0, from);
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, from), Ok(OWNER));
     }
 }

@@ -28,6 +28,9 @@ pub(super) struct PeerEntry {
     pub(super) id: NodeId,
     /// Where its QUIC packets come from, validated by QUIC; relayed packets go there.
     pub(super) address: SocketAddr,
+    /// Where its handshake came from: an address that has echoed (RFC 9000, section 8.1). A later one, which a
+    /// migration has brought, may not have.
+    pub(super) shook_hands_at: SocketAddr,
     /// The registration stream, once there is one.
     pub(super) stream: Option<MessageStream>,
     /// Whether it can be found by its ID.
@@ -75,6 +78,7 @@ impl Registry {
         let entry = PeerEntry {
             id,
             address,
+            shook_hands_at: address,
             stream: None,
             listening: false,
             consent: None,
