@@ -14,10 +14,8 @@ const PUNCH_GAPS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1600, 3200, 3200];
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Pauses after a check that stays unanswered, in milliseconds; after the last the path is lost.
 const CHECK_GAPS: [u64; 4] = [300, 300, 600, 1200];
-/// A probe that came from there is answered by one of ours, but not more often than this.
-const TRIGGERED_GAP: Duration = Duration::from_millis(20);
-/// Probes whose echo may still come.
-const OUTSTANDING: usize = 4;
+/// Probes whose echo may still come: all of one schedule, however long the round trip.
+const OUTSTANDING: usize = PUNCH_GAPS.len();
 /// QUIC datagrams doubled to an address that has not been heard from: the server's first flight (S10).
 const UNHEARD_BUDGET: u32 = 8;
 /// QUIC datagrams doubled to an address that has been heard from, until its round trip is proven.
@@ -32,8 +30,8 @@ enum State {
     Heard { sent: usize },
     /// A probe of ours has come back: packets pass both ways.
     Proven { rtt: Duration, unanswered: usize },
-    /// All probes are spent, or a proven path has died.
-    Silent,
+    /// All probes are spent.
+    Silent { heard: bool },
 }
 
 /// What became of an address when its time came.
@@ -48,8 +46,8 @@ pub(super) struct Candidate {
     pub(super) address: SocketAddr,
     state: State,
     next: Option<Instant>,
-    last_probe: Option<Instant>,
     outstanding: Vec<(Nonce, Instant)>,
+    probed: bool,
     doubled: u32,
 }
 
@@ -59,8 +57,8 @@ impl Candidate {
             address,
             state: State::Punching { sent: 0 },
             next: Some(now),
-            last_probe: None,
             outstanding: Vec::new(),
+            probed: false,
             doubled: 0,
         }
     }
@@ -72,7 +70,7 @@ impl Candidate {
     pub(super) fn rtt(&self) -> Option<Duration> {
         match self.state {
             State::Proven { rtt, .. } => Some(rtt),
-            State::Punching { .. } | State::Heard { .. } | State::Silent => None,
+            State::Punching { .. } | State::Heard { .. } | State::Silent { .. } => None,
         }
     }
 
@@ -88,19 +86,19 @@ impl Candidate {
 
     /// Punches again from the beginning, as after a loss.
     pub(super) fn restart(&mut self, now: Instant) {
-        *self = Self { doubled: self.doubled, ..Self::new(now, self.address) };
+        *self = Self { probed: self.probed, doubled: self.doubled, ..Self::new(now, self.address) };
     }
 
-    /// An authentic probe came from there.
+    /// An authentic probe came from there: our own, sent now, will pass what theirs has opened. Only the first one heard
+    /// brings a new schedule, or two peers whose echoes are lost would set each other off for ever.
     pub(super) fn on_heard(&mut self, now: Instant) {
-        let sent = match self.state {
-            State::Punching { sent } | State::Heard { sent } => sent.min(PUNCH_GAPS.len() - 1),
-            State::Silent => PUNCH_GAPS.len() - 1,
-            State::Proven { .. } => return,
-        };
-        self.state = State::Heard { sent };
-        let soonest = self.last_probe.map_or(now, |last| last + TRIGGERED_GAP).max(now);
-        self.next = Some(self.next.map_or(soonest, |next| next.min(soonest)));
+        match self.state {
+            State::Punching { .. } | State::Silent { heard: false } => {
+                self.state = State::Heard { sent: 0 };
+                self.next = Some(now);
+            }
+            State::Heard { .. } | State::Silent { heard: true } | State::Proven { .. } => {}
+        }
     }
 
     /// An authentic echo came from there: its round trip, if it answers a probe of ours.
@@ -118,23 +116,21 @@ impl Candidate {
         if self.next.is_none_or(|next| next > now) {
             return Due::Nothing;
         }
+        let probe = Due::Probe { first: !self.probed };
         let (state, gap, due) = match self.state {
-            State::Punching { sent } | State::Heard { sent } if sent >= PUNCH_GAPS.len() => {
-                (State::Silent, None, Due::Nothing)
+            State::Punching { sent } if sent >= PUNCH_GAPS.len() => {
+                (State::Silent { heard: false }, None, Due::Nothing)
             }
-            State::Punching { sent } => {
-                (State::Punching { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), Due::Probe { first: sent == 0 })
-            }
-            State::Heard { sent } => {
-                (State::Heard { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), Due::Probe { first: sent == 0 })
-            }
+            State::Heard { sent } if sent >= PUNCH_GAPS.len() => (State::Silent { heard: true }, None, Due::Nothing),
+            State::Punching { sent } => (State::Punching { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), probe),
+            State::Heard { sent } => (State::Heard { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), probe),
             // Dying: for `Paths` to see, which then restarts the candidate.
             State::Proven { unanswered, .. } if unanswered >= CHECK_GAPS.len() => return Due::Nothing,
             State::Proven { rtt, unanswered } => {
                 let state = State::Proven { rtt, unanswered: unanswered + 1 };
-                (state, Some(CHECK_GAPS[unanswered]), Due::Probe { first: false })
+                (state, Some(CHECK_GAPS[unanswered]), probe)
             }
-            State::Silent => (State::Silent, None, Due::Nothing),
+            State::Silent { heard } => (State::Silent { heard }, None, Due::Nothing),
         };
         self.state = state;
         self.next = gap.map(|gap| now + Duration::from_millis(gap));
@@ -142,7 +138,7 @@ impl Candidate {
     }
 
     pub(super) fn on_probe_sent(&mut self, now: Instant, nonce: Nonce) {
-        self.last_probe = Some(now);
+        self.probed = true;
         if self.outstanding.len() >= OUTSTANDING {
             self.outstanding.remove(0);
         }
@@ -154,7 +150,7 @@ impl Candidate {
         let budget = match self.state {
             State::Punching { .. } => UNHEARD_BUDGET,
             State::Heard { .. } => HEARD_BUDGET,
-            State::Proven { .. } | State::Silent => 0,
+            State::Proven { .. } | State::Silent { .. } => 0,
         };
         let allowed = self.doubled < budget;
         self.doubled += u32::from(allowed);
@@ -240,6 +236,30 @@ mod tests {
         candidate.on_heard(now);
         assert_eq!(candidate.next(), Some(now));
         assert!(matches!(candidate.on_due(now), Due::Probe { .. }));
+    }
+
+    #[test]
+    fn hearing_the_other_side_again_and_again_brings_no_more_probes() {
+        let (mut candidate, mut now) = candidate();
+        let mut probes = 0;
+        for _ in 0..5000 {
+            candidate.on_heard(now);
+            if let Due::Probe { .. } = candidate.on_due(now) {
+                probes += 1;
+                candidate.on_probe_sent(now, [probes as u8; 8]);
+            }
+            now += Duration::from_millis(20);
+        }
+        assert_eq!(probes, PUNCH_GAPS.len());
+    }
+
+    #[test]
+    fn an_echo_counts_however_long_the_round_trip() {
+        let (mut candidate, mut now) = candidate();
+        candidate.on_heard(now);
+        let (probes, _) = run(&mut candidate, &mut now);
+        assert_eq!(probes, PUNCH_GAPS.len());
+        assert!(candidate.on_echo(now, [1; 8]).is_some());
     }
 
     #[test]
