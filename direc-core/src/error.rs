@@ -262,6 +262,8 @@ pub enum CloseReason {
     },
     /// The other side did not take our key: the offer named another (RFC 8446 alert `access_denied`).
     KeyRefused,
+    /// The other side gave up before the connection was confirmed.
+    Abandoned,
     /// Nothing arrived for the idle timeout.
     TimedOut,
     /// The other side's process lost its state (stateless reset).
@@ -279,6 +281,7 @@ impl fmt::Display for CloseReason {
             }
             Self::Application { code, reason } => write!(f, "closed by the other side (code {code}): {reason}"),
             Self::KeyRefused => f.write_str("the other side refused our key: it was offered another"),
+            Self::Abandoned => f.write_str("the other side gave up while the connection was being made"),
             Self::TimedOut => f.write_str("timed out: nothing came from the other side"),
             Self::Reset => f.write_str("the other side lost its state"),
             Self::Transport(what) => write!(f, "transport error: {what}"),

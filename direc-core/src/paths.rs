@@ -5,6 +5,7 @@
 //! budget, doubled to where they may already arrive, so that the first data needs no second round trip.
 
 mod candidate;
+mod liveness;
 mod probe;
 
 use std::{
@@ -21,7 +22,7 @@ use crate::{
     rng::Rng,
     step::Role,
     wire::{
-        datagram::{ProbeFields, Tag},
+        datagram::{Datagram, ProbeFields, Tag},
         message::PunchSecret,
     },
 };
@@ -110,14 +111,18 @@ impl Paths {
     }
 
     fn candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
-        let known = self.candidates.iter().position(|candidate| candidate.address == address);
-        let at = match known {
+        let at = match self.candidates.iter().position(|candidate| candidate.address == address) {
             Some(at) => at,
             None if self.candidates.len() < MAX_CANDIDATES => {
                 self.candidates.push(Candidate::new(now, address));
                 self.candidates.len() - 1
             }
-            None => return None,
+            // Addresses come and go over a connection's life: a new one takes the place of one that led nowhere.
+            None => {
+                let spent = self.candidates.iter().position(Candidate::is_spent)?;
+                self.candidates[spent] = Candidate::new(now, address);
+                spent
+            }
         };
         self.candidates.get_mut(at)
     }
@@ -151,8 +156,9 @@ impl Paths {
             return Err(DropReason::BadProbe);
         }
         let candidate = self.candidates.iter_mut().find(|candidate| candidate.address == from);
-        let rtt = candidate.and_then(|candidate| candidate.on_echo(now, fields.nonce)).ok_or(DropReason::BadProbe)?;
-        if self.direct.is_some() {
+        let candidate = candidate.ok_or(DropReason::BadProbe)?;
+        let rtt = candidate.on_echo(now, fields.nonce).ok_or(DropReason::BadProbe)?;
+        if !candidate.is_proven() || !self.wants_another(now, from) {
             return Ok(None);
         }
         self.direct = Some(from);
@@ -160,15 +166,32 @@ impl Paths {
         Ok(Some(PathEvent::Moved { address: from, rtt }))
     }
 
+    /// Whether there is no direct path, or one that has begun to look dead.
+    fn wants_another(&self, now: Instant, than: SocketAddr) -> bool {
+        self.direct.is_none_or(|direct| {
+            direct != than && self.candidates.iter().any(|c| c.address == direct && c.is_doubtful(now))
+        })
+    }
+
+    /// Packets other than probes go straight.
+    pub(crate) fn on_use(&mut self, now: Instant) {
+        let direct = self.direct;
+        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| Some(candidate.address) == direct) {
+            candidate.on_use(now);
+        }
+    }
+
     /// The next probe to send, with what it is for people.
-    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<(SocketAddr, ProbeFields, Option<PathEvent>)> {
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<(SocketAddr, Datagram, Option<PathEvent>)> {
         let keys = self.keys.as_ref()?;
         for candidate in &mut self.candidates {
-            if let Due::Probe { first } = candidate.on_due(now) {
+            if let Due::Probe { first, check } = candidate.on_due(now) {
                 let nonce = self.rng.bytes();
                 candidate.on_probe_sent(now, nonce);
                 let event = first.then_some(PathEvent::Punching(candidate.address));
-                return Some((candidate.address, keys.probe(nonce), event));
+                let datagram =
+                    if check { Datagram::Check(keys.probe(nonce)) } else { Datagram::Probe(keys.probe(nonce)) };
+                return Some((candidate.address, datagram, event));
             }
         }
         None
@@ -176,21 +199,16 @@ impl Paths {
 
     /// What time has brought about.
     pub(crate) fn handle_timeout(&mut self, now: Instant, punch_again: Instant) -> Option<PathEvent> {
-        if let Some(direct) = self.direct
-            && self.candidates.iter().any(|c| c.address == direct && c.is_dying(now))
-        {
+        let direct = self.direct;
+        let died = self.candidates.iter_mut().any(|c| c.die(now) && Some(c.address) == direct);
+        if let (true, Some(direct)) = (died, direct) {
             self.direct = None;
             self.deadline = Some(punch_again);
             self.given_up = false;
-            self.candidates.iter_mut().for_each(|candidate| candidate.restart(now));
+            self.candidates.iter_mut().filter(|c| c.address != direct).for_each(|c| c.restart(now));
             return Some(PathEvent::Lost(direct));
         }
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.deadline = None;
-            let why = if self.candidates.is_empty() { DirectFailure::NoAddress } else { DirectFailure::NoRoundTrip };
-            return Some(PathEvent::GaveUp(why));
-        }
-        None
+        self.deadline.is_some_and(|deadline| deadline <= now).then(|| self.give_up())
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

@@ -12,7 +12,7 @@ pub(crate) use control::close_code;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -56,6 +56,8 @@ pub struct Peer {
     warm: bool,
     cookies_blocked: bool,
     refresh_at: Option<Instant>,
+    /// A direct path has died: this peer's own address may have changed.
+    trouble: bool,
     /// Shut down, and waiting for the sessions' good-byes.
     leaving: bool,
     sessions: BTreeMap<ConnId, Session>,
@@ -109,6 +111,7 @@ impl Peer {
             warm: false,
             cookies_blocked: false,
             refresh_at: None,
+            trouble: false,
             leaving: false,
             sessions: BTreeMap::new(),
             next_id: 1,
@@ -206,10 +209,9 @@ impl Peer {
         self.refresh_at = None;
         self.warm = false;
         // The relay must still pass on the sessions' good-byes: it is left once they are over.
+        self.leaving = true;
         if self.sessions.is_empty() {
             self.control.shutdown(now);
-        } else {
-            self.leaving = true;
         }
     }
 
@@ -254,7 +256,7 @@ impl Peer {
                 self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
                     .unwrap_or(Err(DropReason::UnknownChannel))
             }
-            Datagram::Probe(probe) => {
+            Datagram::Probe(probe) | Datagram::Check(probe) => {
                 let conn = self.by_tag.get(&probe.tag).copied().ok_or(DropReason::BadProbe)?;
                 self.with_session(conn, |session, ctx| session.handle_probe(from, &probe, ctx.now))
                     .unwrap_or(Err(DropReason::BadProbe))
@@ -371,6 +373,7 @@ impl Peer {
             shared: &self.shared,
             events: &mut self.events,
             cookies_blocked: self.cookies_blocked,
+            trouble: &mut self.trouble,
         };
         (&mut self.sessions, ctx)
     }
@@ -399,9 +402,23 @@ impl Peer {
             while let Some(conn) = self.dirty.pop_first() {
                 self.drive_session(conn);
             }
+            self.heed_trouble();
             if quiet {
                 return;
             }
+        }
+    }
+
+    /// A path that dies is often our own NAT's doing: the registration is refreshed at once, by which P3 sees where we
+    /// are now and tells the others (S9).
+    fn heed_trouble(&mut self) {
+        const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+        if std::mem::take(&mut self.trouble)
+            && let Some(at) = self.refresh_at
+            && at.saturating_duration_since(self.now) + AT_MOST_EVERY <= self.shared.timing.refresh_interval
+        {
+            self.refresh_at = Some(self.now);
+            self.refresh();
         }
     }
 
@@ -546,7 +563,11 @@ impl Peer {
         for conn in conns {
             self.with_session(conn, |session, ctx| session.on_relay_lost(&error, ctx));
         }
-        self.events.push_back(PeerEvent::RelayLost(error));
+        if self.leaving {
+            self.control.shutdown(self.now);
+        } else {
+            self.events.push_back(PeerEvent::RelayLost(error));
+        }
     }
 
     // Introductions.
@@ -554,7 +575,13 @@ impl Peer {
     /// S1 and S2, S7 for cookie X.
     fn initiate(&mut self, conn: ConnId) {
         let (now, cookies_blocked) = (self.now, self.cookies_blocked);
-        let mut ctx = Context { now, shared: &self.shared, events: &mut self.events, cookies_blocked };
+        let mut ctx = Context {
+            now,
+            shared: &self.shared,
+            events: &mut self.events,
+            cookies_blocked,
+            trouble: &mut self.trouble,
+        };
         let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
             return self.touch(conn);
         };
@@ -586,7 +613,13 @@ impl Peer {
         }
         let Some(&conn) = self.by_stream.get(&id) else { return };
         let (now, cookies_blocked) = (self.now, self.cookies_blocked);
-        let mut ctx = Context { now, shared: &self.shared, events: &mut self.events, cookies_blocked };
+        let mut ctx = Context {
+            now,
+            shared: &self.shared,
+            events: &mut self.events,
+            cookies_blocked,
+            trouble: &mut self.trouble,
+        };
         let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
             return;
         };
@@ -640,7 +673,13 @@ impl Peer {
     /// S6, then S7 for cookie Z.
     fn accept_with(&mut self, conn: ConnId, cookie: Option<[u8; 16]>) {
         let (now, cookies_blocked) = (self.now, self.cookies_blocked);
-        let mut ctx = Context { now, shared: &self.shared, events: &mut self.events, cookies_blocked };
+        let mut ctx = Context {
+            now,
+            shared: &self.shared,
+            events: &mut self.events,
+            cookies_blocked,
+            trouble: &mut self.trouble,
+        };
         let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
             return;
         };

@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig,
-    Event, Incoming, ServerConfig, Transmit,
+    EndpointEvent, Event, Incoming, ServerConfig, Transmit, TransportErrorCode,
 };
 
 use crate::{drops::DropReason, turns::Turns};
@@ -241,6 +241,14 @@ impl Quic {
         None
     }
 
+    /// Forgets a connection without a word.
+    pub(crate) fn abandon(&mut self, handle: Handle) {
+        if self.connections.contains_key(&handle.0) {
+            self.endpoint.handle_event(handle, EndpointEvent::drained());
+            self.remove(handle.0);
+        }
+    }
+
     fn remove(&mut self, key: usize) {
         if let Some(entry) = self.connections.remove(&key)
             && let Some(at) = entry.timer
@@ -293,6 +301,10 @@ pub(crate) fn close_reason(error: &ConnectionError) -> crate::CloseReason {
             CloseReason::Application { code: close.error_code.into_inner(), reason: printable(&close.reason) }
         }
         ConnectionError::ConnectionClosed(close) if is_access_denied(close.error_code) => CloseReason::KeyRefused,
+        // What an application's close becomes before the handshake is over (RFC 9000, section 10.2.3).
+        ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::APPLICATION_ERROR => {
+            CloseReason::Abandoned
+        }
         ConnectionError::ConnectionClosed(close) => CloseReason::Transport(format!("{}", close.error_code)),
         ConnectionError::TransportError(error) => CloseReason::Transport(format!("{}", error.code)),
         ConnectionError::VersionMismatch => CloseReason::Transport("no common QUIC version".into()),
@@ -304,9 +316,9 @@ pub(crate) fn close_reason(error: &ConnectionError) -> crate::CloseReason {
 }
 
 /// The TLS alert with which a side refuses the other's key (RFC 8446, section 6.2: `access_denied`).
-pub(crate) fn is_access_denied(code: quinn_proto::TransportErrorCode) -> bool {
+pub(crate) fn is_access_denied(code: TransportErrorCode) -> bool {
     const ACCESS_DENIED: u8 = 49;
-    code == quinn_proto::TransportErrorCode::crypto(ACCESS_DENIED)
+    code == TransportErrorCode::crypto(ACCESS_DENIED)
 }
 
 /// The other side's text, fit to be shown: at most 256 bytes, control characters replaced.

@@ -185,6 +185,7 @@ impl Relay {
                 | Datagram::Confirm(..)
                 | Datagram::Echo(..)
                 | Datagram::Probe(_)
+                | Datagram::Check(_)
                 | Datagram::ProbeEcho(_)
                 | Datagram::Relayed { .. },
             ) => Err(DropReason::UnknownType),

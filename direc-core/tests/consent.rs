@@ -67,6 +67,28 @@ fn an_offer_that_nobody_answers_ends_for_both_with_a_reason() {
     assert_eq!(world.relay(P3).stats().introductions, 0, "nothing is left at the relay");
 }
 
+/// QUIC's own timer has backed off to many seconds by then; the introduction's has not.
+#[test]
+fn an_answer_that_took_long_still_leads_to_a_connection_at_once_even_if_packets_are_lost() {
+    for lost in 0..6 {
+        let mut world = World::trio(Consent::Ask, D);
+        world.warm();
+        world.connect(P2, P4);
+        let (_, conn) = world.until(ms(1000), |world| world.offered(P4));
+        world.run(ms(20_000));
+        let now = world.now;
+        world.peer(P4).answer(now, conn, true).unwrap();
+        world.run(ms(41));
+        // The next packets of P2's, one after the other, vanish.
+        let until = world.now + ms(15 * lost);
+        world.cut = vec![(P2, P3), (P2, P4)];
+        while world.step(until) {}
+        world.cut.clear();
+        world.until(ms(3000), |world| world.connected(P2).and(world.connected(P4)));
+        world.until(ms(3000), |world| world.moved(P2).and(world.moved(P4)));
+    }
+}
+
 #[test]
 fn somebody_who_is_not_there_is_named_as_such() {
     let mut world = World::trio(Consent::Any, D);

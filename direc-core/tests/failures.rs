@@ -98,15 +98,23 @@ fn a_relay_killed_while_direct_does_not_disturb_the_connection() {
 }
 
 #[test]
-fn a_direct_path_that_dies_gives_way_to_the_relay() {
+fn a_direct_path_that_dies_gives_way_to_the_relay_and_is_taken_again_when_it_heals() {
     let (mut world, conn, _) = connected();
     world.cut = vec![(P2, P4)];
+    let cut = world.now;
     passes(&mut world, conn);
+    assert!(world.now - cut < ms(900), "{:?}", world.now - cut);
     let back = world.hosts[P2]
         .events
         .iter()
         .any(|(_, event)| matches!(event, Event::Peer(PeerEvent::Path { path: Path::Relay(_), .. })));
     assert!(back, "{}", world.story());
+    world.run(ms(20_000));
+    world.cut.clear();
+    world.hosts[P2].events.clear();
+    let healed = world.elapsed();
+    let (at, path) = world.until(ms(5000), |world| world.moved(P2));
+    assert!(path.is_direct() && at - healed < ms(2000), "{:?}", at - healed);
 }
 
 #[test]
@@ -195,6 +203,20 @@ fn a_peer_that_shuts_down_says_good_bye_to_everyone() {
     world.until(ms(5000), |world| world.peer(P2).is_drained().then_some(()));
     world.run(ms(1000));
     assert_eq!(world.relay(P3).stats().connections, 1);
+}
+
+#[test]
+fn everyone_may_shut_down_in_the_same_instant() {
+    let (mut world, _, _) = connected();
+    let now = world.now;
+    world.relay(P3).shutdown(now);
+    for host in [P2, P4] {
+        world.peer(host).shutdown(now);
+        world.hosts[host].events.clear();
+    }
+    let drained = |world: &mut World| world.peer(P2).is_drained() && world.peer(P4).is_drained();
+    world.until(ms(5000), |world| drained(world).then_some(()));
+    assert!(world.relay_lost(P2).is_none(), "nobody wants to hear that");
 }
 
 #[test]

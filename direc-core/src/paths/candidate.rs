@@ -5,21 +5,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::liveness::Liveness;
 use crate::wire::datagram::Nonce;
 
 /// Pauses between the probes to an address that has not answered, in milliseconds: dense while both sides' first
 /// punches cross, then doubling. With the probes' length the bound of what an address can be made to receive.
 const PUNCH_GAPS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1600, 3200, 3200];
-/// A path that works is probed so often, to keep the NATs' bindings and to notice when it dies.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// Pauses after a check that stays unanswered, in milliseconds; after the last the path is lost.
-const CHECK_GAPS: [u64; 4] = [300, 300, 600, 1200];
+/// Pauses between the probes to an address that once worked: it may work again any moment. Each is kept up for so many
+/// probes, the last one for as long as the connection lives.
+const RETURN_GAPS: [(u32, Duration); 3] =
+    [(60, Duration::from_secs(1)), (60, Duration::from_secs(5)), (u32::MAX, Duration::from_secs(30))];
 /// Probes whose echo may still come: all of one schedule, however long the round trip.
-const OUTSTANDING: usize = PUNCH_GAPS.len();
+const OUTSTANDING: usize = 2 * PUNCH_GAPS.len();
 /// QUIC datagrams doubled to an address that has not been heard from: the server's first flight (S10).
 const UNHEARD_BUDGET: u32 = 8;
 /// QUIC datagrams doubled to an address that has been heard from, until its round trip is proven.
 const HEARD_BUDGET: u32 = 256;
+/// A path that dies often has to prove itself as often in a row before it is trusted again, up to this.
+const MAX_PROOFS: u32 = 5;
+/// A path that has lived this long is forgiven its earlier deaths.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// How far an address has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +33,22 @@ enum State {
     Punching { sent: usize },
     /// The other side's probe came from there: their packets reach us.
     Heard { sent: usize },
-    /// A probe of ours has come back: packets pass both ways.
-    Proven { rtt: Duration, unanswered: usize },
+    /// Probes of ours have come back: packets pass both ways.
+    Proven { liveness: Liveness, since: Instant },
+    /// It was proven once and died.
+    Dead { sent: u32 },
     /// All probes are spent.
     Silent { heard: bool },
 }
 
-/// What became of an address when its time came.
+/// What is to be done about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    Probe { first: bool },
+    /// A probe: the `first` one ever, or a `check` of a path that works.
+    Probe {
+        first: bool,
+        check: bool,
+    },
     Nothing,
 }
 
@@ -49,6 +60,9 @@ pub(super) struct Candidate {
     outstanding: Vec<(Nonce, Instant)>,
     probed: bool,
     doubled: u32,
+    deaths: u32,
+    /// Echoes in a row since the last death.
+    proofs: u32,
 }
 
 impl Candidate {
@@ -60,6 +74,8 @@ impl Candidate {
             outstanding: Vec::new(),
             probed: false,
             doubled: 0,
+            deaths: 0,
+            proofs: 0,
         }
     }
 
@@ -67,26 +83,39 @@ impl Candidate {
         matches!(self.state, State::Heard { .. })
     }
 
+    /// Whether all that could be tried was, so that another address may have its place.
+    pub(super) fn is_spent(&self) -> bool {
+        matches!(self.state, State::Silent { .. } | State::Dead { .. })
+    }
+
     pub(super) fn rtt(&self) -> Option<Duration> {
         match self.state {
-            State::Proven { rtt, .. } => Some(rtt),
-            State::Punching { .. } | State::Heard { .. } | State::Silent { .. } => None,
+            State::Proven { liveness, .. } => Some(liveness.rtt),
+            State::Punching { .. } | State::Heard { .. } | State::Dead { .. } | State::Silent { .. } => None,
         }
     }
 
-    /// Whether a proven path has left its last check unanswered.
-    pub(super) fn is_dying(&self, now: Instant) -> bool {
-        let spent = matches!(self.state, State::Proven { unanswered, .. } if unanswered >= CHECK_GAPS.len());
-        spent && self.next.is_some_and(|next| next <= now)
+    /// Whether a path that works has begun to look as if it did not.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        matches!(self.state, State::Proven { liveness, .. } if liveness.is_doubtful(now))
     }
 
+    /// When something is due: a probe, or the path's death.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.next
+        match self.state {
+            State::Proven { liveness, .. } => {
+                Some(liveness.dead_at().map_or(liveness.next_check(), |dead| dead.min(liveness.next_check())))
+            }
+            State::Punching { .. } | State::Heard { .. } | State::Dead { .. } | State::Silent { .. } => self.next,
+        }
     }
 
-    /// Punches again from the beginning, as after a loss.
+    /// The other side is about to punch, or says that it is here: try again from the beginning, unless it works.
     pub(super) fn restart(&mut self, now: Instant) {
-        *self = Self { probed: self.probed, doubled: self.doubled, ..Self::new(now, self.address) };
+        if !matches!(self.state, State::Proven { .. }) {
+            self.state = State::Punching { sent: 0 };
+            self.next = Some(now);
+        }
     }
 
     /// An authentic probe came from there: our own, sent now, will pass what theirs has opened. Only the first one heard
@@ -97,7 +126,7 @@ impl Candidate {
                 self.state = State::Heard { sent: 0 };
                 self.next = Some(now);
             }
-            State::Heard { .. } | State::Silent { heard: true } | State::Proven { .. } => {}
+            State::Heard { .. } | State::Silent { heard: true } | State::Dead { .. } | State::Proven { .. } => {}
         }
     }
 
@@ -106,34 +135,76 @@ impl Candidate {
         let at = self.outstanding.iter().position(|(sent, _)| *sent == nonce)?;
         let (_, sent) = self.outstanding.remove(at);
         let rtt = now.saturating_duration_since(sent);
-        self.state = State::Proven { rtt, unanswered: 0 };
-        self.next = Some(now + CHECK_INTERVAL);
+        self.proofs += 1;
+        match &mut self.state {
+            State::Proven { liveness, since } => {
+                liveness.on_echo(now, rtt);
+                if now.saturating_duration_since(*since) > FORGIVEN_AFTER {
+                    self.deaths = 0;
+                }
+            }
+            State::Punching { .. } | State::Heard { .. } | State::Dead { .. } | State::Silent { .. } => {
+                if self.proofs >= self.deaths.min(MAX_PROOFS) {
+                    self.state = State::Proven { liveness: Liveness::new(now, rtt), since: now };
+                }
+            }
+        }
         Some(rtt)
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self.state, State::Proven { .. })
+    }
+
+    /// Packets other than probes are sent here.
+    pub(super) fn on_use(&mut self, now: Instant) {
+        if let State::Proven { liveness, .. } = &mut self.state {
+            liveness.on_use(now);
+        }
+    }
+
+    /// Declares a proven path dead if it is; it is then tried again, for as long as the connection lives.
+    pub(super) fn die(&mut self, now: Instant) -> bool {
+        let State::Proven { liveness, .. } = self.state else { return false };
+        if liveness.dead_at().is_none_or(|dead| dead > now) {
+            return false;
+        }
+        self.state = State::Dead { sent: 0 };
+        self.next = Some(now);
+        self.deaths += 1;
+        self.proofs = 0;
+        self.outstanding.clear();
+        true
     }
 
     /// What is to be done now; a probe is then to be sent with a nonce given to [`Self::on_probe_sent`].
     pub(super) fn on_due(&mut self, now: Instant) -> Due {
+        let probe = Due::Probe { first: !self.probed, check: false };
+        if let State::Proven { liveness, .. } = &mut self.state {
+            if liveness.next_check() > now {
+                return Due::Nothing;
+            }
+            liveness.on_check_sent(now);
+            return Due::Probe { first: false, check: true };
+        }
         if self.next.is_none_or(|next| next > now) {
             return Due::Nothing;
         }
-        let probe = Due::Probe { first: !self.probed };
+        let gap = |ms: u64| Some(Duration::from_millis(ms));
         let (state, gap, due) = match self.state {
-            State::Punching { sent } if sent >= PUNCH_GAPS.len() => {
-                (State::Silent { heard: false }, None, Due::Nothing)
-            }
-            State::Heard { sent } if sent >= PUNCH_GAPS.len() => (State::Silent { heard: true }, None, Due::Nothing),
-            State::Punching { sent } => (State::Punching { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), probe),
-            State::Heard { sent } => (State::Heard { sent: sent + 1 }, Some(PUNCH_GAPS[sent]), probe),
-            // Dying: for `Paths` to see, which then restarts the candidate.
-            State::Proven { unanswered, .. } if unanswered >= CHECK_GAPS.len() => return Due::Nothing,
-            State::Proven { rtt, unanswered } => {
-                let state = State::Proven { rtt, unanswered: unanswered + 1 };
-                (state, Some(CHECK_GAPS[unanswered]), probe)
-            }
-            State::Silent { heard } => (State::Silent { heard }, None, Due::Nothing),
+            State::Punching { sent } => match PUNCH_GAPS.get(sent) {
+                Some(&ms) => (State::Punching { sent: sent + 1 }, gap(ms), probe),
+                None => (State::Silent { heard: false }, None, Due::Nothing),
+            },
+            State::Heard { sent } => match PUNCH_GAPS.get(sent) {
+                Some(&ms) => (State::Heard { sent: sent + 1 }, gap(ms), probe),
+                None => (State::Silent { heard: true }, None, Due::Nothing),
+            },
+            State::Dead { sent } => (State::Dead { sent: sent.saturating_add(1) }, Some(return_gap(sent)), probe),
+            State::Silent { .. } | State::Proven { .. } => (self.state, None, Due::Nothing),
         };
         self.state = state;
-        self.next = gap.map(|gap| now + Duration::from_millis(gap));
+        self.next = gap.map(|gap| now + gap);
         due
     }
 
@@ -150,12 +221,23 @@ impl Candidate {
         let budget = match self.state {
             State::Punching { .. } => UNHEARD_BUDGET,
             State::Heard { .. } => HEARD_BUDGET,
-            State::Proven { .. } | State::Silent { .. } => 0,
+            State::Proven { .. } | State::Dead { .. } | State::Silent { .. } => 0,
         };
         let allowed = self.doubled < budget;
         self.doubled += u32::from(allowed);
         allowed
     }
+}
+
+fn return_gap(sent: u32) -> Duration {
+    let mut left = sent;
+    for (probes, gap) in RETURN_GAPS {
+        if left < probes {
+            return gap;
+        }
+        left -= probes;
+    }
+    RETURN_GAPS[RETURN_GAPS.len() - 1].1
 }
 
 /// Whether an address that a message named may be probed at all: somebody else's choice must not make us send to
@@ -180,26 +262,42 @@ mod tests {
     }
 
     /// Lets time pass until the candidate has nothing more to do; gives the probes sent.
-    fn run(candidate: &mut Candidate, now: &mut Instant) -> (usize, bool) {
-        let (mut probes, mut lost) = (0, false);
-        while let (false, Some(next)) = (lost, candidate.next()) {
+    fn run(candidate: &mut Candidate, now: &mut Instant) -> usize {
+        let mut probes = 0;
+        while let Some(next) = candidate.next() {
             *now = next.max(*now);
-            lost = candidate.is_dying(*now);
-            match candidate.on_due(*now) {
-                Due::Probe { .. } => {
-                    probes += 1;
-                    candidate.on_probe_sent(*now, [probes as u8; 8]);
-                }
-                Due::Nothing => {}
+            if let Due::Probe { .. } = candidate.on_due(*now) {
+                probes += 1;
+                candidate.on_probe_sent(*now, [probes as u8; 8]);
             }
         }
-        (probes, lost)
+        probes
+    }
+
+    /// Sends the probe that is due, and has it echoed 40 ms later.
+    fn prove(candidate: &mut Candidate, now: &mut Instant) -> Option<Duration> {
+        assert!(matches!(candidate.on_due(*now), Due::Probe { .. }));
+        candidate.on_probe_sent(*now, [7; 8]);
+        *now += Duration::from_millis(40);
+        candidate.on_echo(*now, [7; 8])
+    }
+
+    fn kill(candidate: &mut Candidate, now: &mut Instant) {
+        for _ in 0..10_000 {
+            *now += Duration::from_millis(10);
+            candidate.on_use(*now);
+            candidate.on_due(*now);
+            if candidate.die(*now) {
+                return;
+            }
+        }
+        panic!("it lives");
     }
 
     #[test]
     fn an_address_that_never_answers_gets_nine_probes_and_no_more() {
         let (mut candidate, mut now) = candidate();
-        assert_eq!(run(&mut candidate, &mut now), (PUNCH_GAPS.len(), false));
+        assert_eq!(run(&mut candidate, &mut now), PUNCH_GAPS.len());
         assert!((0..100).filter(|_| candidate.spend()).count() == 0);
     }
 
@@ -210,21 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn a_proven_path_that_falls_silent_is_lost() {
-        let (mut candidate, mut now) = candidate();
-        assert_eq!(candidate.on_due(now), Due::Probe { first: true });
-        candidate.on_probe_sent(now, [7; 8]);
-        now += Duration::from_millis(40);
-        assert_eq!(candidate.on_echo(now, [7; 8]), Some(Duration::from_millis(40)));
-        assert_eq!(run(&mut candidate, &mut now), (CHECK_GAPS.len(), true));
-    }
-
-    #[test]
     fn an_echo_counts_once() {
-        let (mut candidate, now) = candidate();
-        candidate.on_due(now);
-        candidate.on_probe_sent(now, [7; 8]);
-        assert!(candidate.on_echo(now, [7; 8]).is_some());
+        let (mut candidate, mut now) = candidate();
+        assert_eq!(prove(&mut candidate, &mut now), Some(Duration::from_millis(40)));
+        assert!(candidate.is_proven());
         assert!(candidate.on_echo(now, [7; 8]).is_none());
     }
 
@@ -257,9 +344,40 @@ mod tests {
     fn an_echo_counts_however_long_the_round_trip() {
         let (mut candidate, mut now) = candidate();
         candidate.on_heard(now);
-        let (probes, _) = run(&mut candidate, &mut now);
+        let probes = run(&mut candidate, &mut now);
         assert_eq!(probes, PUNCH_GAPS.len());
         assert!(candidate.on_echo(now, [1; 8]).is_some());
+    }
+
+    #[test]
+    fn a_path_that_died_is_tried_again_and_trusted_at_the_first_echo() {
+        let (mut candidate, mut now) = candidate();
+        prove(&mut candidate, &mut now);
+        kill(&mut candidate, &mut now);
+        assert!(!candidate.is_proven());
+        for _ in 0..30 {
+            now = candidate.next().unwrap();
+            assert!(matches!(candidate.on_due(now), Due::Probe { .. }));
+        }
+        now = candidate.next().unwrap();
+        prove(&mut candidate, &mut now);
+        assert!(candidate.is_proven());
+    }
+
+    #[test]
+    fn a_path_that_keeps_dying_has_to_prove_itself_longer_each_time() {
+        let (mut candidate, mut now) = candidate();
+        prove(&mut candidate, &mut now);
+        for death in 1..=8 {
+            kill(&mut candidate, &mut now);
+            let mut proofs = 0;
+            while !candidate.is_proven() {
+                now = candidate.next().unwrap().max(now);
+                prove(&mut candidate, &mut now);
+                proofs += 1;
+            }
+            assert_eq!(proofs, death.min(MAX_PROOFS));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     net::{Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -77,6 +77,7 @@ pub(super) struct Session {
     paths: Paths,
     relay: SocketAddr,
     deadline: Option<Instant>,
+    began: Instant,
     path_since: Instant,
     direct_heard: bool,
     echoes: VecDeque<(SocketAddr, ProbeFields)>,
@@ -136,6 +137,7 @@ impl Session {
             paths: Paths::new(role, shared.relay, rng.fork()),
             relay: shared.relay,
             deadline: Some(deadline),
+            began: ctx.now,
             path_since: ctx.now,
             direct_heard: false,
             echoes: VecDeque::new(),
@@ -297,9 +299,19 @@ impl Session {
         Ok(())
     }
 
+    /// S6 has been reported. Where it took long, QUIC has backed off far from the round trip, and one lost packet would
+    /// cost a minute: it begins anew.
     fn on_accepted(&mut self, ctx: &mut Context<'_>) {
+        /// QUIC's first repeats fall into this time.
+        const PATIENT: Duration = Duration::from_secs(1);
         if matches!(self.state, State::Initiated) {
             self.state = State::Handshaking;
+            if ctx.now.saturating_duration_since(self.began) > PATIENT
+                && let Some(handle) = self.handle.take()
+            {
+                self.quic.abandon(handle);
+                self.start_quic(ctx);
+            }
         }
         self.start(ctx);
     }
@@ -347,6 +359,11 @@ impl Session {
         self.introduction = None;
         match self.state {
             State::Waiting | State::Initiated | State::Asked { .. } | State::Handshaking => self.fail(error, ctx),
+            State::Established if !self.is_confirmed() && self.paths.direct().is_none() => {
+                self.state = State::Closing;
+                ctx.events.push_back(PeerEvent::Closed { conn: self.id, reason: CloseReason::Abandoned });
+                self.end(ctx.now, VarInt::from_u32(0), Bytes::new());
+            }
             State::Established if self.options.relay_only => {}
             State::Established => {
                 if let Some(event) = self.paths.no_more_addresses() {
@@ -355,6 +372,12 @@ impl Session {
             }
             State::Closing => {}
         }
+    }
+
+    /// Whether P4 is known to be connected too: a server is when its handshake ends, a client when it is told so.
+    fn is_confirmed(&self) -> bool {
+        let told = |connection: &Connection| connection.stats().frame_rx.handshake_done > 0;
+        self.role == Role::P4 || self.connection().is_some_and(told)
     }
 
     pub(super) fn flush(&mut self, control: &mut Connection) {
@@ -432,7 +455,11 @@ impl Session {
         match self.quic.handle_datagram(ctx.now, virtual_address(slot(self.id)), ecn, packet) {
             Handled::Connection(_) | Handled::Replied => Ok(()),
             Handled::Dropped(reason) => Err(reason),
-            Handled::Incoming(incoming) if self.role == Role::P4 && self.handle.is_none() => {
+            // P2 may begin anew while it is not connected; its last word counts.
+            Handled::Incoming(incoming) if matches!(self.state, State::Handshaking) && self.role == Role::P4 => {
+                if let Some(handle) = self.handle.take() {
+                    self.quic.abandon(handle);
+                }
                 self.handle = self.quic.accept(ctx.now, *incoming, None);
                 if self.handle.is_some() { Ok(()) } else { Err(DropReason::NotQuic) }
             }
@@ -484,7 +511,10 @@ impl Session {
                 ctx.step(&self.about(), if p2 { Step::S13 } else { Step::S12 }, Some(address));
                 self.move_quic(ctx);
             }
-            PathEvent::Lost(_) => self.move_quic(ctx),
+            PathEvent::Lost(_) => {
+                *ctx.trouble = true;
+                self.move_quic(ctx);
+            }
             PathEvent::GaveUp(why) => {
                 let why = match why {
                     DirectFailure::NoAddress if ctx.cookies_blocked => DirectFailure::NoCookie,
@@ -539,8 +569,10 @@ impl Session {
 
     /// Drives QUIC and passes on what it says.
     pub(super) fn drive(&mut self, ctx: &mut Context<'_>) {
-        while let Some((_, event)) = self.quic.poll_event() {
-            self.on_event(event, ctx);
+        while let Some((handle, event)) = self.quic.poll_event() {
+            if self.handle == Some(handle) {
+                self.on_event(event, ctx);
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Context<'a> {
     pub(super) events: &'a mut VecDeque<PeerEvent>,
     /// None of our cookies reached P3 lately.
     pub(super) cookies_blocked: bool,
+    /// Set when a direct path has died.
+    pub(super) trouble: &'a mut bool,
 }
 
 /// Who and what a step is about.

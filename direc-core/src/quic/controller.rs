@@ -21,8 +21,16 @@ use quinn_proto::{
 /// Builds epoch controllers over Cubic (RFC 9438). One per connection, since it carries that one's bytes in flight.
 #[derive(Default)]
 pub(crate) struct EpochConfig {
-    in_flight: Arc<AtomicU64>,
+    ledger: Arc<Ledger>,
     inner: Arc<CubicConfig>,
+}
+
+/// What one epoch leaves to the next.
+#[derive(Default)]
+struct Ledger {
+    /// Bytes sent and not heard of. A side that only acknowledges hears of nothing, hence the window beside it.
+    in_flight: AtomicU64,
+    window: AtomicU64,
 }
 
 impl ControllerFactory for EpochConfig {
@@ -30,8 +38,8 @@ impl ControllerFactory for EpochConfig {
         Box::new(Epoch {
             inner: self.inner.clone().build(now, current_mtu),
             born: now,
-            before: self.in_flight.load(Ordering::Relaxed),
-            in_flight: self.in_flight.clone(),
+            before: self.ledger.in_flight.load(Ordering::Relaxed).min(self.ledger.window.load(Ordering::Relaxed)),
+            ledger: self.ledger.clone(),
         })
     }
 }
@@ -42,14 +50,13 @@ struct Epoch {
     born: Instant,
     /// Bytes of the last epoch that are neither acknowledged nor lost yet.
     before: u64,
-    /// All bytes in flight, for the next epoch to start from.
-    in_flight: Arc<AtomicU64>,
+    ledger: Arc<Ledger>,
 }
 
 impl Epoch {
     fn landed(&mut self, sent: Instant, bytes: u64) -> bool {
-        let left = self.in_flight.load(Ordering::Relaxed).saturating_sub(bytes);
-        self.in_flight.store(left, Ordering::Relaxed);
+        let left = self.ledger.in_flight.load(Ordering::Relaxed).saturating_sub(bytes);
+        self.ledger.in_flight.store(left, Ordering::Relaxed);
         let old = sent < self.born;
         if old {
             self.before = self.before.saturating_sub(bytes);
@@ -60,7 +67,8 @@ impl Epoch {
 
 impl Controller for Epoch {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        self.ledger.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        self.ledger.window.store(self.window(), Ordering::Relaxed);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -71,10 +79,8 @@ impl Controller for Epoch {
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest: Option<u64>) {
-        self.in_flight.store(in_flight, Ordering::Relaxed);
-        if in_flight == 0 {
-            self.before = 0;
-        }
+        self.ledger.in_flight.store(in_flight, Ordering::Relaxed);
+        self.before = self.before.min(in_flight);
         self.inner.on_end_acks(now, in_flight.saturating_sub(self.before), app_limited, largest);
     }
 
@@ -97,7 +103,7 @@ impl Controller for Epoch {
             inner: self.inner.clone_box(),
             born: self.born,
             before: self.before,
-            in_flight: self.in_flight.clone(),
+            ledger: self.ledger.clone(),
         })
     }
 
@@ -122,7 +128,7 @@ mod tests {
         let start = Instant::now();
         let factory = Arc::new(EpochConfig::default());
         let mut old = factory.clone().build(start, 1200);
-        old.on_sent(start, 50_000, 40);
+        old.on_sent(start, 10_000, 40);
         let moved = start + Duration::from_secs(1);
         (old, factory.build(moved, 1200), start)
     }
@@ -130,14 +136,26 @@ mod tests {
     #[test]
     fn what_is_in_flight_from_before_does_not_block_the_new_path() {
         let (old, new, _) = moved();
-        assert_eq!(new.window(), new.initial_window() + 50_000);
+        assert_eq!(new.window(), new.initial_window() + 10_000);
         assert_eq!(old.window(), old.initial_window());
+    }
+
+    #[test]
+    fn a_side_that_has_only_acknowledged_does_not_start_with_a_boundless_window() {
+        let (_, _, start) = moved();
+        let factory = Arc::new(EpochConfig::default());
+        let mut receiver = factory.clone().build(start, 1200);
+        for packet in 0..100_000 {
+            receiver.on_sent(start, 40, packet);
+        }
+        let new = factory.build(start + Duration::from_secs(1), 1200);
+        assert!(new.window() <= 2 * new.initial_window(), "{}", new.window());
     }
 
     #[test]
     fn losses_from_before_do_not_shrink_the_new_window() {
         let (_, mut new, start) = moved();
-        new.on_congestion_event(start + Duration::from_secs(2), start, false, 50_000);
+        new.on_congestion_event(start + Duration::from_secs(2), start, false, 10_000);
         assert_eq!(new.window(), new.initial_window());
     }
 
@@ -146,6 +164,6 @@ mod tests {
         let (_, mut new, start) = moved();
         let now = start + Duration::from_secs(2);
         new.on_congestion_event(now, now, false, 1200);
-        assert!(new.window() < new.initial_window() + 50_000);
+        assert!(new.window() < new.initial_window() + 10_000);
     }
 }

@@ -29,6 +29,7 @@ const ECHO: u8 = 0x02;
 const CONFIRM: u8 = 0x03;
 const PROBE: u8 = 0x04;
 const PROBE_ECHO: u8 = 0x05;
+const CHECK: u8 = 0x06;
 const RELAYED: u8 = 0x08;
 
 /// First bytes from here on are QUIC's.
@@ -61,7 +62,9 @@ pub(crate) enum Datagram {
     Confirm(Cookie, Token),
     /// Peer to peer: does this path work?
     Probe(ProbeFields),
-    /// The answer: the seed's round-tripped data.
+    /// Peer to peer, on a path that works: does it still? A probe without the padding.
+    Check(ProbeFields),
+    /// The answer to either: the seed's round-tripped data.
     ProbeEcho(ProbeFields),
     /// A QUIC packet through the relay, behind [`RELAYED_HEADER`] bytes.
     Relayed { channel: u64 },
@@ -95,9 +98,10 @@ impl Datagram {
                 exactly(bytes, PROBE_LEN)?;
                 Ok(Self::Probe(ProbeFields::decode(bytes)?))
             }
-            PROBE_ECHO => {
+            PROBE_ECHO | CHECK => {
                 exactly(bytes, PROBE_FIELDS)?;
-                Ok(Self::ProbeEcho(ProbeFields::decode(bytes)?))
+                let fields = ProbeFields::decode(bytes)?;
+                Ok(if first == CHECK { Self::Check(fields) } else { Self::ProbeEcho(fields) })
             }
             RELAYED if bytes.len() > RELAYED_HEADER => {
                 Ok(Self::Relayed { channel: u64::from_be_bytes(array(bytes, 1)?) })
@@ -127,8 +131,8 @@ impl Datagram {
                 fields.encode(out);
                 out.resize(start + PROBE_LEN, 0);
             }
-            Self::ProbeEcho(fields) => {
-                out.push(PROBE_ECHO);
+            Self::ProbeEcho(fields) | Self::Check(fields) => {
+                out.push(if matches!(self, Self::Check(_)) { CHECK } else { PROBE_ECHO });
                 fields.encode(out);
             }
             Self::Relayed { channel } => {
@@ -170,13 +174,14 @@ mod tests {
         ProbeFields { tag: [1; TAG_LEN], nonce: [2; NONCE_LEN], mac: [3; MAC_LEN] }
     }
 
-    fn all() -> [Datagram; 5] {
+    fn all() -> [Datagram; 6] {
         [
             Datagram::Cookie([4; COOKIE_LEN]),
             Datagram::Echo([5; COOKIE_LEN], [6; TOKEN_LEN]),
             Datagram::Confirm([7; COOKIE_LEN], [8; TOKEN_LEN]),
             Datagram::Probe(fields()),
             Datagram::ProbeEcho(fields()),
+            Datagram::Check(fields()),
         ]
     }
 
@@ -207,9 +212,9 @@ mod tests {
 
     #[test]
     fn a_reply_is_never_larger_than_its_request() {
-        let [cookie, echo, confirm, probe, probe_echo] = all().map(|datagram| bytes(&datagram).len());
+        let [cookie, echo, confirm, probe, probe_echo, check] = all().map(|datagram| bytes(&datagram).len());
         assert!(echo <= cookie && confirm <= echo);
-        assert!(probe_echo <= probe);
+        assert!(probe_echo <= probe && probe_echo <= check);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Session {
         if !self.is_closing()
             && let Some((remote, probe, event)) = self.paths.poll_probe(ctx.now)
         {
-            Datagram::Probe(probe).encode(buf);
+            probe.encode(buf);
             if let Some(event) = event {
                 self.on_path_event(event, ctx);
             }
@@ -60,6 +60,7 @@ impl Session {
             Route::Direct(remote) if established => {
                 let out = self.quic.poll_transmit(now, max, buf)?;
                 let segment_size = out.segment_size;
+                self.paths.on_use(now);
                 Some(Transmit { link: Link::MAIN, remote, ecn: out.ecn, size: buf.len(), segment_size })
             }
             // P4 knows P2's first packets by the relay's channel only, so the handshake stays on it too.

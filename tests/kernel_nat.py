@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Runs the real programs behind real kernel NATs, in a laboratory of network namespaces, and writes a table.
+
+    tests/kernel_nat.py --natlab PATH [--bin target/release] [--types a,b,..] [--delays 0,40] [--out FILE]
+
+The laboratory is not part of this repository; it is a program with the calling convention below (`natlab run ...`,
+JSON lines out) that needs root. A pair passes if the client says it went direct and the laboratory itself has seen a
+packet that came neither from the relay nor from the host's own gateway.
+
+Exit code: 0 all pairs direct and the median in time; 1 not; 2 the laboratory could not run.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+TYPES = "none,easy,eim-eif-x,eim-apdf-x,double,strict"
+PINGS = 20
+# Milliseconds from connect to the first path event "direct", in the median over all pairs, by one-way delay.
+BOUND_MS = {40: 200}
+
+
+def command(natlab, binaries, a, b, delay):
+    relay = f"{binaries}/relay --listen 0.0.0.0:4433 --public {{relay_ip}} --data-dir {{tmp}}/relay --json"
+    serve = f"{binaries}/peer --relay {{url}} --key {{tmp}}/b.key --json serve --echo --allow any"
+    ping = f"{binaries}/peer --relay {{url}} --key {{tmp}}/a.key --json ping {{peer}} --count {PINGS} --interval 50"
+    return [
+        natlab, "run", "--a", a, "--b", b, "--delay-ms", str(delay),
+        "--relay-cmd", relay, "--relay-ready", r'"url":\s*"(?P<url>[^"]+)"',
+        "--server-cmd", serve, "--capture", r'"id":\s*"([^"]+)"',
+        "--client-cmd", ping, "--timeout", "30",
+    ]
+
+
+def run(natlab, binaries, a, b, delay):
+    """One pair: what the client's summary says, and whether the laboratory saw a direct packet."""
+    with tempfile.TemporaryFile("w+") as errors:
+        done = subprocess.run(command(natlab, binaries, a, b, delay), stdout=subprocess.PIPE, stderr=errors, text=True,
+                              timeout=120, check=False)
+        errors.seek(0)
+        said = errors.read()
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    client = [line["json"] for line in lines if line.get("who") == "client" and isinstance(line.get("json"), dict)]
+    summary = next((line for line in reversed(client) if line.get("event") == "summary"), None)
+    seen = any(line.get("event") == "direct-packet" for line in lines)
+    if summary is None:
+        print(f"{a} x {b}: no summary, exit {done.returncode}\n{said}{done.stdout[-2000:]}", file=sys.stderr)
+    return {"a": a, "b": b, "delay": delay, "seen": seen, "exit": done.returncode, **(summary or {})}
+
+
+def table(results, types, delay):
+    rows = [f"| D = {delay} ms | " + " | ".join(types) + " |", "|---" * (len(types) + 1) + "|"]
+    cells = {(r["a"], r["b"]): r for r in results if r["delay"] == delay}
+    for a in types:
+        row = []
+        for b in types:
+            cell = cells[a, b]
+            row.append(f"{cell['direct_ms']:.0f}" if passed(cell) else "relay")
+        rows.append(f"| {a} | " + " | ".join(row) + " |")
+    return "\n".join(rows)
+
+
+def passed(result):
+    return result["seen"] and result.get("path") == "direct" and result.get("direct_ms") is not None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--natlab", required=True)
+    parser.add_argument("--bin", default="target/release")
+    parser.add_argument("--types", default=TYPES)
+    parser.add_argument("--delays", default="0,40")
+    parser.add_argument("--out")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("kernel_nat: needs root", file=sys.stderr)
+        return 2
+    binaries = os.path.abspath(options.bin)
+    types = options.types.split(",")
+    delays = [int(delay) for delay in options.delays.split(",")]
+    results, failed = [], False
+    for delay in delays:
+        for a in types:
+            for b in types:
+                result = run(options.natlab, binaries, a, b, delay)
+                results.append(result)
+                verdict = f"direct in {result['direct_ms']:.0f} ms" if passed(result) else "NOT DIRECT"
+                print(f"D={delay:3} ms  {a:>12} x {b:<12} {verdict}", flush=True)
+    text = []
+    for delay in delays:
+        here = [r for r in results if r["delay"] == delay]
+        direct = [r["direct_ms"] for r in here if passed(r)]
+        median = statistics.median(direct) if direct else None
+        text += [table(results, types, delay), ""]
+        shown = "none" if median is None else f"median {median:.0f} ms from connect"
+        text.append(f"{len(direct)} of {len(here)} pairs direct, {shown}.\n")
+        failed |= len(direct) < len(here) or (delay in BOUND_MS and median > BOUND_MS[delay])
+    print("\n".join(text))
+    if options.out:
+        with open(options.out, "w", encoding="utf-8") as out:
+            out.write("\n".join(text))
+    print(f"{sum(map(passed, results))} passed, {len(results) - sum(map(passed, results))} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
