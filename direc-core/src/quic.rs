@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig,
-    EndpointEvent, Event, Incoming, ServerConfig, Transmit, TransportErrorCode,
+    Event, Incoming, ServerConfig, Transmit, TransportErrorCode,
 };
 
 use crate::{drops::DropReason, turns::Turns};
@@ -239,14 +239,6 @@ impl Quic {
             }
         }
         None
-    }
-
-    /// Forgets a connection without a word.
-    pub(crate) fn abandon(&mut self, handle: Handle) {
-        if self.connections.contains_key(&handle.0) {
-            self.endpoint.handle_event(handle, EndpointEvent::drained());
-            self.remove(handle.0);
-        }
     }
 
     fn remove(&mut self, key: usize) {

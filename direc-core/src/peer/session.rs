@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     net::{Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -49,8 +49,11 @@ pub(super) enum Introduction {
 enum State {
     /// P2: the control connection does not stand yet.
     Waiting,
-    /// P2: S2 is said; P3 or P4 has not agreed yet.
+    /// P2: S2 is said; P3 has not answered yet.
     Initiated,
+    /// P2: P3 has answered (S3), P4 is being asked. QUIC's timers rest: its first flight waits at P4, and repeating it
+    /// would only back QUIC off so far that one packet lost after the answer costs a minute.
+    Asking,
     /// P4: the program is asked; what P2 has sent meanwhile is kept.
     Asked {
         early: Vec<(Option<EcnCodepoint>, BytesMut)>,
@@ -77,7 +80,6 @@ pub(super) struct Session {
     paths: Paths,
     relay: SocketAddr,
     deadline: Option<Instant>,
-    began: Instant,
     path_since: Instant,
     direct_heard: bool,
     echoes: VecDeque<(SocketAddr, ProbeFields)>,
@@ -137,7 +139,6 @@ impl Session {
             paths: Paths::new(role, shared.relay, rng.fork()),
             relay: shared.relay,
             deadline: Some(deadline),
-            began: ctx.now,
             path_since: ctx.now,
             direct_heard: false,
             echoes: VecDeque::new(),
@@ -288,6 +289,8 @@ impl Session {
                 self.paths.set_secret(&secret);
                 if accepted {
                     self.on_accepted(ctx);
+                } else if matches!(self.state, State::Initiated) {
+                    self.state = State::Asking;
                 }
             }
             Progress::Accepted => self.on_accepted(ctx),
@@ -299,19 +302,9 @@ impl Session {
         Ok(())
     }
 
-    /// S6 has been reported. Where it took long, QUIC has backed off far from the round trip, and one lost packet would
-    /// cost a minute: it begins anew.
     fn on_accepted(&mut self, ctx: &mut Context<'_>) {
-        /// QUIC's first repeats fall into this time.
-        const PATIENT: Duration = Duration::from_secs(1);
-        if matches!(self.state, State::Initiated) {
+        if matches!(self.state, State::Initiated | State::Asking) {
             self.state = State::Handshaking;
-            if ctx.now.saturating_duration_since(self.began) > PATIENT
-                && let Some(handle) = self.handle.take()
-            {
-                self.quic.abandon(handle);
-                self.start_quic(ctx);
-            }
         }
         self.start(ctx);
     }
@@ -358,7 +351,9 @@ impl Session {
     fn introduction_over(&mut self, error: ConnectError, ctx: &mut Context<'_>) {
         self.introduction = None;
         match self.state {
-            State::Waiting | State::Initiated | State::Asked { .. } | State::Handshaking => self.fail(error, ctx),
+            State::Waiting | State::Initiated | State::Asking | State::Asked { .. } | State::Handshaking => {
+                self.fail(error, ctx);
+            }
             State::Established if !self.is_confirmed() && self.paths.direct().is_none() => {
                 self.state = State::Closing;
                 ctx.events.push_back(PeerEvent::Closed { conn: self.id, reason: CloseReason::Abandoned });
@@ -412,7 +407,7 @@ impl Session {
                 Ok(())
             }
             State::Asked { .. } | State::Waiting => Err(DropReason::NotAccepted),
-            State::Initiated | State::Handshaking | State::Established | State::Closing => {
+            State::Initiated | State::Asking | State::Handshaking | State::Established | State::Closing => {
                 self.handle_quic(ecn, packet, ctx)
             }
         }
@@ -455,11 +450,7 @@ impl Session {
         match self.quic.handle_datagram(ctx.now, virtual_address(slot(self.id)), ecn, packet) {
             Handled::Connection(_) | Handled::Replied => Ok(()),
             Handled::Dropped(reason) => Err(reason),
-            // P2 may begin anew while it is not connected; its last word counts.
-            Handled::Incoming(incoming) if matches!(self.state, State::Handshaking) && self.role == Role::P4 => {
-                if let Some(handle) = self.handle.take() {
-                    self.quic.abandon(handle);
-                }
+            Handled::Incoming(incoming) if self.role == Role::P4 && self.handle.is_none() => {
                 self.handle = self.quic.accept(ctx.now, *incoming, None);
                 if self.handle.is_some() { Ok(()) } else { Err(DropReason::NotQuic) }
             }
@@ -545,7 +536,9 @@ impl Session {
     // Time and QUIC's events.
 
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
-        self.quic.handle_timeout(ctx.now);
+        if !matches!(self.state, State::Asking) {
+            self.quic.handle_timeout(ctx.now);
+        }
         let again = ctx.now + ctx.shared.timing.punch_deadline;
         if let Some(event) = self.paths.handle_timeout(ctx.now, again) {
             self.on_path_event(event, ctx);
@@ -560,7 +553,9 @@ impl Session {
         self.deadline = None;
         let error = match self.state {
             State::Waiting => ConnectError::Relay(RelayError::Unreachable { after: timing.relay_deadline }),
-            State::Initiated | State::Asked { .. } => ConnectError::NoAnswer { after: timing.answer_deadline },
+            State::Initiated | State::Asking | State::Asked { .. } => {
+                ConnectError::NoAnswer { after: timing.answer_deadline }
+            }
             State::Handshaking => ConnectError::NoAnswer { after: timing.handshake_deadline },
             State::Established | State::Closing => return,
         };
@@ -569,10 +564,8 @@ impl Session {
 
     /// Drives QUIC and passes on what it says.
     pub(super) fn drive(&mut self, ctx: &mut Context<'_>) {
-        while let Some((handle, event)) = self.quic.poll_event() {
-            if self.handle == Some(handle) {
-                self.on_event(event, ctx);
-            }
+        while let Some((_, event)) = self.quic.poll_event() {
+            self.on_event(event, ctx);
         }
     }
 
@@ -659,14 +652,11 @@ impl Session {
     /// When this session wants `handle_timeout`, and what for.
     pub(super) fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
         let paths = if self.is_closing() { None } else { self.paths.poll_timeout() };
-        [
-            (self.quic.poll_timeout(), WakeReason::Quic),
-            (paths, WakeReason::Probe),
-            (self.deadline, WakeReason::Introduction),
-        ]
-        .into_iter()
-        .filter_map(|(at, why)| Some((at?, why)))
-        .min()
+        let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
+        [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (self.deadline, WakeReason::Introduction)]
+            .into_iter()
+            .filter_map(|(at, why)| Some((at?, why)))
+            .min()
     }
 }
 
