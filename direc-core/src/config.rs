@@ -209,7 +209,7 @@ pub struct RelayLimits {
     pub handshakes: usize,
     /// Introductions in total. 20,000.
     pub introductions: usize,
-    /// Introductions that one connection may be part of. 128.
+    /// Introductions that one peer may be part of; of those it began itself, at most 256. 1,024.
     pub introductions_per_peer: usize,
     /// Offers to one P4 that wait for its answer: a person should not face a flood. 16.
     pub open_offers_per_peer: usize,
@@ -225,7 +225,7 @@ impl Default for RelayLimits {
             connections: 10_000,
             handshakes: 256,
             introductions: 20_000,
-            introductions_per_peer: 128,
+            introductions_per_peer: 1024,
             open_offers_per_peer: 16,
             early_datagrams: 16,
             forward_queue: 4 << 20,

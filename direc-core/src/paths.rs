@@ -27,8 +27,12 @@ use crate::{
     },
 };
 
-/// Addresses of the other side that are kept; later ones are not.
+/// Addresses of the other side that are kept.
 const MAX_CANDIDATES: usize = 8;
+/// Addresses that are tried in one round of punching, and one more in each of these pauses after it: a relay that lies,
+/// or two NATs that give each of our probes another port, must not keep us busy for ever.
+const MAX_FRESH: u32 = 16;
+const FRESH_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +69,25 @@ pub(crate) struct Paths {
     /// When punching is given up, while it goes on.
     deadline: Option<Instant>,
     given_up: bool,
+    /// New addresses that may still be tried, and when that was last raised.
+    fresh: u32,
+    fresh_since: Option<Instant>,
 }
 
 impl Paths {
     pub(crate) fn new(role: Role, relay: SocketAddr, rng: Rng) -> Self {
-        Self { role, relay, rng, keys: None, candidates: Vec::new(), direct: None, deadline: None, given_up: false }
+        Self {
+            role,
+            relay,
+            rng,
+            keys: None,
+            candidates: Vec::new(),
+            direct: None,
+            deadline: None,
+            given_up: false,
+            fresh: MAX_FRESH,
+            fresh_since: None,
+        }
     }
 
     /// Takes the introduction's secret; gives the tag by which probes for this connection are known.
@@ -110,21 +128,37 @@ impl Paths {
         }
     }
 
+    /// What is known of an address; a new one takes the place of one that led nowhere, as long as new ones are allowed.
     fn candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
-        let at = match self.candidates.iter().position(|candidate| candidate.address == address) {
-            Some(at) => at,
-            None if self.candidates.len() < MAX_CANDIDATES => {
-                self.candidates.push(Candidate::new(now, address));
-                self.candidates.len() - 1
-            }
-            // Addresses come and go over a connection's life: a new one takes the place of one that led nowhere.
-            None => {
-                let spent = self.candidates.iter().position(Candidate::is_spent)?;
-                self.candidates[spent] = Candidate::new(now, address);
-                spent
-            }
+        if let Some(at) = self.candidates.iter().position(|candidate| candidate.address == address) {
+            return self.candidates.get_mut(at);
+        }
+        let place = if self.candidates.len() < MAX_CANDIDATES {
+            self.candidates.len()
+        } else {
+            self.candidates.iter().position(Candidate::is_spent)?
         };
-        self.candidates.get_mut(at)
+        if !self.spend_fresh(now) {
+            return None;
+        }
+        let candidate = Candidate::new(now, address);
+        match self.candidates.get_mut(place) {
+            Some(spent) => *spent = candidate,
+            None => self.candidates.push(candidate),
+        }
+        self.candidates.get_mut(place)
+    }
+
+    fn spend_fresh(&mut self, now: Instant) -> bool {
+        let since = *self.fresh_since.get_or_insert(now);
+        let periods = now.saturating_duration_since(since).as_secs() / FRESH_AGAIN.as_secs();
+        if periods > 0 {
+            self.fresh = self.fresh.saturating_add(u32::try_from(periods).unwrap_or(u32::MAX)).min(MAX_FRESH);
+            self.fresh_since = Some(now);
+        }
+        let allowed = self.fresh > 0;
+        self.fresh -= u32::from(allowed);
+        allowed
     }
 
     /// A probe came from this address: its echo, if it is authentic.
@@ -205,6 +239,7 @@ impl Paths {
             self.direct = None;
             self.deadline = Some(punch_again);
             self.given_up = false;
+            self.fresh = MAX_FRESH;
             self.candidates.iter_mut().filter(|c| c.address != direct).for_each(|c| c.restart(now));
             return Some(PathEvent::Lost(direct));
         }
@@ -240,5 +275,33 @@ impl Paths {
     pub(crate) fn rtt(&self) -> Option<Duration> {
         let direct = self.direct?;
         self.candidates.iter().find(|candidate| candidate.address == direct)?.rtt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn a_peer_that_comes_from_another_port_each_time_does_not_keep_us_busy_for_ever() {
+        let (secret, relay) = ([5; 32], "203.0.113.10:4433".parse().unwrap());
+        let mut p2 = Paths::new(Role::P2, relay, Rng::new([1; 32]));
+        p2.set_secret(&secret);
+        let p4 = ProbeKeys::new(&secret, Role::P4);
+        let (mut now, mut probes) = (Instant::now(), 0);
+        p2.start(now + Duration::from_secs(10));
+        for second in 0..600u32 {
+            for n in 0..20u32 {
+                let port = 1024 + (second * 20 + n) as u16;
+                let from = SocketAddr::new([198, 51, 100, 1].into(), port);
+                assert!(p2.on_probe(now, from, &p4.probe([n as u8; 8])).is_ok(), "an authentic probe is echoed");
+                probes += std::iter::from_fn(|| p2.poll_probe(now)).count();
+                now += Duration::from_millis(50);
+                p2.handle_timeout(now, now);
+            }
+        }
+        // 16 addresses at once and one every 10 s, each with its schedule of nine, or two if it was heard late.
+        assert!(probes <= (16 + 60) * 18, "{probes} probes in ten minutes");
     }
 }

@@ -426,7 +426,7 @@ impl Peer {
         let (sessions, mut ctx) = self.context();
         let Some(session) = sessions.get_mut(&conn) else { return };
         session.drive(&mut ctx);
-        let (over, timer) = (session.is_over(), session.poll_timeout());
+        let (over, leaves, timer) = (session.is_over(), session.may_leave(), session.poll_timeout());
         if session.is_queued() {
             self.sending.join(conn);
         }
@@ -434,6 +434,20 @@ impl Peer {
             self.remove(conn);
         } else {
             self.set_timer(conn, timer);
+        }
+        if leaves && !over {
+            self.leave_introduction(conn);
+        }
+    }
+
+    /// Ends an introduction with P3.
+    fn leave_introduction(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if let Some(id) = session.stream_id() {
+            self.by_stream.remove(&id);
+        }
+        if let Some(connection) = self.control.connection() {
+            session.leave(connection);
         }
     }
 
@@ -454,16 +468,11 @@ impl Peer {
 
     fn remove(&mut self, conn: ConnId) {
         self.set_timer(conn, None);
-        let Some(mut session) = self.sessions.remove(&conn) else { return };
+        self.leave_introduction(conn);
+        let Some(session) = self.sessions.remove(&conn) else { return };
         self.by_channel.remove(&session.channel());
         if let Some(tag) = session.tag() {
             self.by_tag.remove(&tag);
-        }
-        if let Some(id) = session.stream_id() {
-            self.by_stream.remove(&id);
-        }
-        if let Some(connection) = self.control.connection() {
-            session.leave(connection);
         }
         if self.leaving && self.sessions.is_empty() {
             self.control.shutdown(self.now);

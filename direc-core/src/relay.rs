@@ -37,6 +37,8 @@ use crate::{
 
 /// A relay has so many hole-punch ports, no fewer: with one it could not see how a NAT maps.
 const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
+/// Introductions that one peer may begin at once, as streams: quinn-proto keeps a place for each, for every peer.
+const MAX_STREAMS: u32 = 256;
 /// Echoes waiting to be sent; a cookie that finds the queue full is repeated by its sender.
 const MAX_ECHOES: usize = 1024;
 
@@ -92,7 +94,7 @@ impl Relay {
         let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
         let tls =
             Tls { identity: config.identity.clone(), crypto: config.crypto.clone(), key_log: config.key_log.clone() };
-        let streams = u32::try_from(config.limits.introductions_per_peer).unwrap_or(u32::MAX).saturating_add(1);
+        let streams = u32::try_from(config.limits.introductions_per_peer).unwrap_or(u32::MAX).min(MAX_STREAMS) + 1;
         let server = config::server(tls.server(None, ALPN_RELAY)?, control_transport(streams), &clock, &mut rng);
         let ports = config.punch_ports.len() as u8;
         Ok(Self {

@@ -28,8 +28,8 @@ use crate::{
 
 /// The control connection's slot in connection IDs; sessions have the others.
 pub(super) const SLOT: u32 = 0;
-/// Offers that P3 may have open towards this peer at once, as streams.
-const MAX_OFFER_STREAMS: u32 = 256;
+/// Introductions that P3 may have open towards this peer at once, as streams: as many as a peer has sessions.
+const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
 /// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);

@@ -81,7 +81,11 @@ pub(super) struct Session {
     relay: SocketAddr,
     deadline: Option<Instant>,
     path_since: Instant,
+    /// P2: P4 was asked, so that the time from QUIC's first packet to its answer is no round trip.
+    was_asked: bool,
     direct_heard: bool,
+    /// The other side needs no more of the relay, and so neither do we.
+    done_with_relay: bool,
     echoes: VecDeque<(SocketAddr, ProbeFields)>,
     doubles: VecDeque<transmit::Double>,
     rng: Rng,
@@ -140,7 +144,9 @@ impl Session {
             relay: shared.relay,
             deadline: Some(deadline),
             path_since: ctx.now,
+            was_asked: false,
             direct_heard: false,
+            done_with_relay: false,
             echoes: VecDeque::new(),
             doubles: VecDeque::new(),
             rng,
@@ -291,6 +297,7 @@ impl Session {
                     self.on_accepted(ctx);
                 } else if matches!(self.state, State::Initiated) {
                     self.state = State::Asking;
+                    self.was_asked = true;
                 }
             }
             Progress::Accepted => self.on_accepted(ctx),
@@ -588,6 +595,13 @@ impl Session {
         }
         self.state = State::Established;
         self.deadline = None;
+        let now = ctx.now;
+        if self.was_asked
+            && let Some(connection) = self.connection_mut()
+        {
+            connection.path_changed(now);
+            connection.ping();
+        }
         let (conn, peer, role, path) = (self.id, self.peer, self.role, self.path());
         ctx.events.push_back(PeerEvent::Connected { conn, peer, role, path });
         if path.is_direct() {
@@ -605,6 +619,7 @@ impl Session {
         let established = matches!(self.state, State::Established);
         let closed = quic::close_reason(reason);
         let wrong_key = matches!(reason, ConnectionError::TransportError(error) if quic::is_access_denied(error.code));
+        self.done_with_relay = true;
         if established {
             self.state = State::Closing;
             self.deadline = None;
@@ -645,8 +660,14 @@ impl Session {
         {
             connection.close(now, code, reason);
         }
+        self.done_with_relay |= self.paths.direct().is_some() || self.handle.is_none();
         self.state = State::Closing;
         self.deadline = None;
+    }
+
+    /// Whether the introduction can end before the session does: the good-bye goes straight, or was the other side's.
+    pub(super) fn may_leave(&self) -> bool {
+        self.is_closing() && self.done_with_relay && self.introduction.is_some()
     }
 
     /// When this session wants `handle_timeout`, and what for.
