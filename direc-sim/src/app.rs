@@ -1,0 +1,315 @@
+//! The application on a peer's host: a script that connects, answers offers, and moves bytes that it can verify.
+
+mod log;
+mod pattern;
+mod streams;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use direc_core::{
+    Arrival, ConnId, ConnectOptions, Drops, NodeId, Peer, PeerEvent, Role, Transmit, Wake, quic_types::VarInt,
+};
+
+use crate::{
+    node::{Epoch, Node, earlier},
+    trace::What,
+};
+pub use log::{ConnLog, Moved};
+use streams::Streams;
+
+/// What an application does with an offer (S5) that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Accepts after this time: a person's, or none.
+    Accept(Duration),
+    /// Refuses after this time.
+    Refuse(Duration),
+    /// Never answers.
+    Ignore,
+}
+
+/// What an application does with a connection. Every other side echoes and verifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Sends a few bytes on a bi stream at once and waits for their echo.
+    pub ping: bool,
+    /// Sends this many bytes on a bi stream and verifies their echo.
+    pub echo: u64,
+    /// Sends this many bytes on a uni stream, for the other side to verify.
+    pub upload: u64,
+    /// Sends this many datagrams, for the other side to echo.
+    pub datagrams: u32,
+}
+
+/// Something an application does at its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Connects to a peer (S1).
+    Connect {
+        /// A number to find the connection by.
+        tag: usize,
+        /// Whom.
+        to: NodeId,
+        /// How.
+        options: ConnectOptions,
+        /// What then.
+        work: Work,
+    },
+    /// Answers an offer (S6).
+    Answer {
+        /// Which.
+        conn: ConnId,
+        /// How.
+        accept: bool,
+    },
+    /// Does more work on all connections that stand.
+    Work(Work),
+    /// Closes all connections.
+    CloseAll,
+    /// Leaves the relay and closes everything.
+    Shutdown,
+}
+
+/// An application's script and what came of it.
+#[derive(Debug)]
+pub struct App {
+    epoch: Epoch,
+    answer: Answer,
+    /// What to do with connections that others made to this peer.
+    serve: Work,
+    agenda: Vec<(Instant, Command)>,
+    conns: BTreeMap<ConnId, ConnLog>,
+    streams: BTreeMap<ConnId, Streams>,
+    registered_at: Option<Duration>,
+    warm_at: Option<Duration>,
+}
+
+impl App {
+    /// An application that answers offers so, and does this work on connections it accepted.
+    pub fn new(epoch: Epoch, answer: Answer, serve: Work) -> Self {
+        Self {
+            epoch,
+            answer,
+            serve,
+            agenda: Vec::new(),
+            conns: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            registered_at: None,
+            warm_at: None,
+        }
+    }
+
+    /// What came of each connection so far.
+    pub fn connections(&self) -> &BTreeMap<ConnId, ConnLog> {
+        &self.conns
+    }
+
+    /// When the relay first knew this peer.
+    pub fn registered_at(&self) -> Option<Duration> {
+        self.registered_at
+    }
+
+    /// When the registration first was warm.
+    pub fn warm_at(&self) -> Option<Duration> {
+        self.warm_at
+    }
+
+    fn log(&mut self, conn: ConnId) -> &mut ConnLog {
+        self.conns.entry(conn).or_default()
+    }
+}
+
+/// A peer with its application: a node.
+pub struct PeerHost {
+    /// The peer.
+    pub peer: Peer,
+    /// The application.
+    pub app: App,
+}
+
+impl PeerHost {
+    /// Puts a command on the agenda, for this time.
+    pub fn at(&mut self, when: Instant, command: Command) {
+        self.app.agenda.push((when, command));
+        // Stable, so commands of one time keep their order.
+        self.app.agenda.sort_by_key(|&(at, _)| at);
+    }
+
+    /// Carries out a command now.
+    pub fn act(&mut self, now: Instant, command: Command) {
+        let at = self.app.epoch.time(now);
+        match command {
+            Command::Connect { tag, to, options, work } => match self.peer.connect(now, to, options) {
+                Ok(conn) => {
+                    let log = self.app.log(conn);
+                    (log.asked_at, log.peer, log.role, log.work) = (Some(at), Some(to), Some(Role::P2), work);
+                    log.tag = Some(tag);
+                }
+                Err(error) => {
+                    // There is no connection to hang it on: these numbers no peer reaches.
+                    let log = self.app.log(ConnId(u64::MAX - tag as u64));
+                    (log.tag, log.asked_at, log.failed) = (Some(tag), Some(at), Some((at, error.to_string())));
+                }
+            },
+            // The offer may have gone by now: nobody's fault.
+            Command::Answer { conn, accept } => drop(self.peer.answer(now, conn, accept)),
+            Command::Work(work) => {
+                let standing: Vec<ConnId> =
+                    self.app.conns.iter().filter(|(_, log)| log.stands()).map(|(&conn, _)| conn).collect();
+                for conn in standing {
+                    self.app.log(conn).add(work);
+                    self.start(conn, work);
+                }
+            }
+            Command::CloseAll => {
+                let all: Vec<ConnId> = self.app.conns.keys().copied().collect();
+                for conn in all {
+                    if let Some(mut connection) = self.peer.connection(conn) {
+                        connection.close(now, VarInt::from_u32(7), "enough".into());
+                    }
+                }
+            }
+            Command::Shutdown => self.peer.shutdown(now),
+        }
+    }
+
+    /// Datagrams that the peer dropped, by reason.
+    pub fn drops(&self) -> &Drops {
+        self.peer.drops()
+    }
+
+    fn start(&mut self, conn: ConnId, work: Work) {
+        let Some(mut connection) = self.peer.connection(conn) else { return };
+        let (streams, log) = (self.app.streams.entry(conn).or_default(), self.app.conns.entry(conn).or_default());
+        streams.start(&mut connection, log, work);
+    }
+
+    /// What the application does about an event. Gives the event in words.
+    fn on_event(&mut self, now: Instant, event: PeerEvent) -> What {
+        let at = self.app.epoch.time(now);
+        let app = &mut self.app;
+        let words = match event {
+            PeerEvent::Step(step) => return What::Step(step),
+            PeerEvent::Registered => {
+                app.registered_at.get_or_insert(at);
+                return What::Detail("registered at the relay".into());
+            }
+            PeerEvent::Warm => {
+                app.warm_at.get_or_insert(at);
+                return What::Detail("registration is warm".into());
+            }
+            PeerEvent::RelayLost(error) => format!("relay lost: {error}"),
+            PeerEvent::Observed { port, address } => {
+                return What::Detail(format!("seen as {address} at hole-punch port {port}"));
+            }
+            PeerEvent::Offered { conn, peer } => {
+                let (accept, after) = match app.answer {
+                    Answer::Accept(after) => (Some(true), after),
+                    Answer::Refuse(after) => (Some(false), after),
+                    Answer::Ignore => (None, Duration::ZERO),
+                };
+                let log = app.log(conn);
+                (log.peer, log.role, log.offered_at) = (Some(peer), Some(Role::P4), Some(at));
+                if let Some(accept) = accept {
+                    let command = Command::Answer { conn, accept };
+                    if after.is_zero() { self.act(now, command) } else { self.at(now + after, command) }
+                }
+                format!("offered a connection by {}", peer.short())
+            }
+            PeerEvent::Connected { conn, peer, role, path } => {
+                let serve = app.serve;
+                let log = app.log(conn);
+                if role == Role::P4 {
+                    log.work = serve;
+                }
+                (log.peer, log.role, log.connected_at) = (Some(peer), Some(role), Some(at));
+                log.paths.push(Moved { at, path, rtt: None });
+                let work = log.work;
+                self.start(conn, work);
+                format!("connected, {}", log::path_words(&path))
+            }
+            PeerEvent::Failed { conn, error } => {
+                app.log(conn).failed = Some((at, error.to_string()));
+                format!("failed: {error}")
+            }
+            PeerEvent::DirectHeard { conn, address } => {
+                app.log(conn).direct_heard_at.get_or_insert(at);
+                format!("hears the other side directly, from {address}")
+            }
+            PeerEvent::Path { conn, path, rtt } => {
+                app.log(conn).paths.push(Moved { at, path, rtt });
+                match rtt {
+                    Some(rtt) => format!("moves to {}, rtt {:.1} ms", log::path_words(&path), rtt.as_secs_f64() * 1e3),
+                    None => format!("moves to {}", log::path_words(&path)),
+                }
+            }
+            PeerEvent::NotDirect { conn, why } => {
+                app.log(conn).not_direct = Some((at, why));
+                format!("stays on the relay: {why}")
+            }
+            PeerEvent::Closed { conn, reason } => {
+                let words = format!("closed: {reason}");
+                app.log(conn).closed = Some((at, reason));
+                app.streams.remove(&conn);
+                words
+            }
+            PeerEvent::Stream { conn, event } => {
+                let words = format!("stream: {event:?}");
+                if let Some(mut connection) = self.peer.connection(conn) {
+                    let (streams, log) = (app.streams.entry(conn).or_default(), app.conns.entry(conn).or_default());
+                    streams.on_event(&mut connection, log, at, &event);
+                }
+                return What::Detail(words);
+            }
+            PeerEvent::DatagramReceived { conn } | PeerEvent::DatagramsUnblocked { conn } => {
+                if let Some(mut connection) = self.peer.connection(conn) {
+                    let (streams, log) = (app.streams.entry(conn).or_default(), app.conns.entry(conn).or_default());
+                    streams.datagrams(&mut connection, log);
+                }
+                return What::Detail("datagrams".into());
+            }
+            other => return What::Detail(format!("{other:?}")),
+        };
+        What::Event(words)
+    }
+}
+
+impl Node for PeerHost {
+    fn handle_datagram(&mut self, now: Instant, arrival: Arrival, data: BytesMut) {
+        self.peer.handle_datagram(now, arrival, data);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while self.app.agenda.first().is_some_and(|&(at, _)| at <= now) {
+            let (_, command) = self.app.agenda.remove(0);
+            self.act(now, command);
+        }
+        self.peer.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.peer.poll_transmit(now, buf)
+    }
+
+    fn poll_event(&mut self, now: Instant) -> Option<What> {
+        let event = self.peer.poll_event()?;
+        Some(self.on_event(now, event))
+    }
+
+    fn poll_timeout(&mut self) -> Option<Wake> {
+        let app = self.app.agenda.first().map(|&(at, _)| at);
+        earlier(self.peer.poll_timeout(), app)
+    }
+
+    fn peer(&self) -> Option<&PeerHost> {
+        Some(self)
+    }
+
+    fn as_peer(&mut self) -> Option<&mut PeerHost> {
+        Some(self)
+    }
+}

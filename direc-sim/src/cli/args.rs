@@ -1,0 +1,227 @@
+//! The command line.
+
+use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+
+use direc_sim::nat::{self, NatConfig};
+use lexopt::{Arg, Parser, ValueExt as _};
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+direc-sim: PTTH_DIREC introductions in a simulated network of NATs, bit for bit reproducible
+
+usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
+       direc-sim bound [OPTIONS]      time-to-direct against its bound, for many delays; exit 1 if one is missed
+       direc-sim speed [OPTIONS]      complete introductions per CPU second
+
+  --seed N             what chance makes of it (default 1)
+  --a BOXES, --b BOXES what P2 and P4 are behind (default easy): see below
+  --delays A,B,C       one-way delays in ms: P2-P3, P3-P4, P2-P4 (default 20,20,20)
+  --loss P             probability that a packet is lost, 0 to 1
+  --jitter MS          packets take up to this much longer
+  --ask                P4 asks before it accepts (default: standing consent)
+  --relay-only         stay on the relay
+  --bytes N            then send N bytes and verify their echo
+  --scenario HEX       the scenario that these bytes stand for, as a property test or fuzzer prints it
+  --repeat K           K runs, with the seeds N, N+1, ...
+  --introductions K    how many introductions `speed` measures (default 500)
+  --pcap FILE          write all packets as pcapng, TLS secrets included, for Wireshark
+  --json               one JSON object a line on standard output, nothing else
+  --help, -h           this
+
+BOXES: none, easy, strict, sym, clash, fw, udp-blocked, short-timeout, {eim,adm,apdm}-{eif,adf,apdf}, the same
+with -x for random ports, double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row.
+Exit code: 0 when it did what was asked, 1 when a run failed, 2 when the command line was not understood.
+";
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Run,
+    Bound,
+    Speed,
+    Help,
+}
+
+/// The command line, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Args {
+    pub(crate) mode: Mode,
+    pub(crate) seed: u64,
+    pub(crate) boxes: [Vec<NatConfig>; 2],
+    pub(crate) delays: [Duration; 3],
+    pub(crate) loss: f64,
+    pub(crate) jitter: Duration,
+    pub(crate) ask: bool,
+    pub(crate) relay_only: bool,
+    pub(crate) bytes: u64,
+    pub(crate) scenario: Option<Vec<u8>>,
+    pub(crate) repeat: u64,
+    pub(crate) introductions: u64,
+    pub(crate) pcap: Option<PathBuf>,
+    pub(crate) json: bool,
+}
+
+/// A command line that was not understood: which part, and what was expected.
+#[derive(Debug)]
+pub(crate) struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn wrong(flag: &str, expected: &str, found: &str) -> UsageError {
+    UsageError(format!("--{flag}: expected {expected}, found {found:?}"))
+}
+
+/// Understands a command line.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, UsageError> {
+    let ms = Duration::from_millis;
+    let mut out = Args {
+        mode: Mode::Run,
+        seed: 1,
+        boxes: [vec![NatConfig::EASY], vec![NatConfig::EASY]],
+        delays: [ms(20); 3],
+        loss: 0.0,
+        jitter: Duration::ZERO,
+        ask: false,
+        relay_only: false,
+        bytes: 0,
+        scenario: None,
+        repeat: 1,
+        introductions: 500,
+        pcap: None,
+        json: false,
+    };
+    let mut parser = Parser::from_iter(args);
+    let mut first = true;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Value(value) if first => {
+                out.mode = match value.to_str() {
+                    Some("run") => Mode::Run,
+                    Some("bound") => Mode::Bound,
+                    Some("speed") => Mode::Speed,
+                    Some("help") => Mode::Help,
+                    _ => return Err(UsageError(format!("expected run, bound or speed, found {value:?}"))),
+                };
+            }
+            Arg::Long("help") | Arg::Short('h') => out.mode = Mode::Help,
+            Arg::Long("ask") => out.ask = true,
+            Arg::Long("relay-only") => out.relay_only = true,
+            Arg::Long("json") => out.json = true,
+            Arg::Long("seed") => out.seed = number(&mut parser, "seed", 0)?,
+            Arg::Long("bytes") => out.bytes = number(&mut parser, "bytes", 0)?,
+            Arg::Long("repeat") => out.repeat = number(&mut parser, "repeat", 1)?,
+            Arg::Long("introductions") => out.introductions = number(&mut parser, "introductions", 1)?,
+            Arg::Long("a") => out.boxes[0] = boxes(&mut parser, "a")?,
+            Arg::Long("b") => out.boxes[1] = boxes(&mut parser, "b")?,
+            Arg::Long("scenario") => {
+                let text = text(&mut parser, "scenario")?;
+                let bytes = unhex(&text).ok_or_else(|| wrong("scenario", "an even number of hex digits", &text))?;
+                out.scenario = Some(bytes);
+            }
+            Arg::Long("pcap") => out.pcap = Some(parser.value()?.into()),
+            Arg::Long("loss") => {
+                let text = text(&mut parser, "loss")?;
+                let loss = text.parse().ok().filter(|loss| (0.0..=1.0).contains(loss));
+                out.loss = loss.ok_or_else(|| wrong("loss", "a probability from 0 to 1", &text))?;
+            }
+            Arg::Long("jitter") => {
+                let text = text(&mut parser, "jitter")?;
+                out.jitter = millis(&text).ok_or_else(|| wrong("jitter", MILLIS, &text))?;
+            }
+            Arg::Long("delays") => {
+                let text = text(&mut parser, "delays")?;
+                let parts: Option<Vec<Duration>> = text.split(',').map(millis).collect();
+                let parts = parts.and_then(|parts| parts.try_into().ok());
+                out.delays = parts.ok_or_else(|| wrong("delays", "A,B,C: three numbers of milliseconds", &text))?;
+            }
+            other => return Err(UsageError(format!("{} (see --help)", other.unexpected()))),
+        }
+        first = false;
+    }
+    Ok(out)
+}
+
+/// An hour at most: more is a mistake.
+const MILLIS: &str = "a number of milliseconds, at most 3600000";
+
+fn millis(text: &str) -> Option<Duration> {
+    let ms: f64 = text.trim().parse().ok()?;
+    (0.0..=3_600_000.0).contains(&ms).then(|| Duration::from_nanos((ms * 1e6).round() as u64))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+    // Two digits below 16 make a byte.
+    let byte = |pair: &[u32]| (pair.len() == 2).then(|| (pair[0] * 16 + pair[1]) as u8);
+    digits?.chunks(2).map(byte).collect()
+}
+
+fn text(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
+    let value = parser.value()?;
+    value.into_string().map_err(|value| wrong(flag, "text", &value.to_string_lossy()))
+}
+
+fn number(parser: &mut Parser, flag: &str, least: u64) -> Result<u64, UsageError> {
+    let text = text(parser, flag)?;
+    let number = text.parse().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| wrong(flag, &format!("a whole number from {least}"), &text))
+}
+
+fn boxes(parser: &mut Parser, flag: &str) -> Result<Vec<NatConfig>, UsageError> {
+    let name = parser.value()?.string()?;
+    nat::stack(&name).ok_or_else(|| wrong(flag, &format!("one of {}", nat::NAMES), &name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Result<Args, UsageError> {
+        parse(std::iter::once("direc-sim").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn a_full_line_is_understood() {
+        let args = of("run --seed 7 --a sym --b double --delays 1,2.5,3 --loss 0.05 --jitter 2 --ask --bytes 9 --json");
+        let args = args.unwrap();
+        assert_eq!((args.seed, args.bytes, args.ask, args.json), (7, 9, true, true));
+        assert_eq!(args.delays[1], Duration::from_micros(2500));
+        assert_eq!(args.boxes[1].len(), 2);
+        assert_eq!(of("--scenario 00fF").unwrap().scenario, Some(vec![0, 255]));
+        assert_eq!(of("bound").unwrap().mode, Mode::Bound);
+        assert_eq!(of("--help").unwrap().mode, Mode::Help);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_was_expected() {
+        for (line, words) in [
+            ("--seed x", &["--seed", "whole number", "\"x\""][..]),
+            ("--delays 1,2", &["--delays", "A,B,C"]),
+            ("--delays 1,2,-3", &["--delays"]),
+            ("--loss 2", &["--loss", "0 to 1"]),
+            ("--loss NaN", &["--loss"]),
+            ("--a cone", &["--a", "easy", "\"cone\""]),
+            ("--repeat 0", &["--repeat", "from 1"]),
+            ("--scenario 0g", &["--scenario", "hex"]),
+            ("--scenario 012", &["--scenario", "even"]),
+            ("--fast", &["--fast", "--help"]),
+            ("race", &["bound", "race"]),
+            ("--seed", &["--seed"]),
+        ] {
+            let error = of(line).unwrap_err().to_string();
+            for word in words {
+                assert!(error.contains(word), "{line}: {error}");
+            }
+        }
+    }
+}

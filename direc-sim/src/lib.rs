@@ -1,0 +1,42 @@
+//! A network of NATs in virtual time, in which the real direc-core runs bit for bit reproducibly.
+//!
+//! [`World`] has sites, hosts and wires; [`Scenario`] describes a whole run as plain data, and [`run()`] gives its
+//! [`Outcome`]: times, paths, a hash over every datagram, a timeline for people, a capture for Wireshark. One seed
+//! gives one run, in every process and on every machine.
+//!
+//! ```
+//! use direc_sim::{Bounds, Scenario, run};
+//! use std::time::Duration;
+//!
+//! let delay = Duration::from_millis(20);
+//! let scenario = Scenario::home_pair(delay, delay, delay);
+//! let outcome = run(&scenario, 1)?;
+//! let heard = outcome.call(0).and_then(|call| call.direct_heard());
+//! assert_eq!(heard, Bounds::of(&scenario, 0).map(|bounds| bounds.direct));
+//! # Ok::<(), direc_sim::SetUpError>(())
+//! ```
+//!
+//! NATs are described in the terms of RFC 4787. The keys of a run can be computed from its seed: simulation only.
+
+pub mod app;
+pub mod crypto;
+pub mod json;
+pub mod link;
+pub mod nat;
+pub mod node;
+pub mod outcome;
+pub mod packet;
+pub mod pcapng;
+pub mod rng;
+mod run;
+pub mod scenario;
+mod site;
+pub mod timeline;
+pub mod trace;
+pub mod world;
+
+pub use outcome::{Bounds, CallOutcome, Outcome};
+pub use run::{SetUpError, run, run_keeping};
+pub use scenario::Scenario;
+pub use site::SiteConfig;
+pub use world::{HostId, SiteId, World};

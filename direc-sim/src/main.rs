@@ -1,0 +1,138 @@
+//! `direc-sim`: simulated introductions from the command line.
+
+mod cli {
+    pub(crate) mod args;
+    pub(crate) mod bound;
+    pub(crate) mod speed;
+}
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use cli::args::{Args, HELP, Mode, parse};
+use direc_sim::{
+    Outcome, Scenario,
+    app::{Answer, Work},
+    json, pcapng, run_keeping,
+    scenario::Willing,
+    timeline,
+    trace::Keep,
+};
+
+/// Prints to standard output. Whoever reads may stop reading; that is no failure of ours.
+fn say(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Prints to standard error.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "direc-sim: {text}");
+}
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    let good = match args.mode {
+        Mode::Help => {
+            say(HELP);
+            true
+        }
+        Mode::Bound => {
+            let (text, good) = cli::bound::table(args.seed, args.json);
+            say(&text);
+            good
+        }
+        Mode::Speed => {
+            let (text, good) = cli::speed::measure(args.seed, args.introductions, args.json);
+            say(&text);
+            good
+        }
+        Mode::Run => (0..args.repeat).all(|n| introduce(&args, args.seed.wrapping_add(n), n == 0)),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the command line asks for, as data.
+fn scenario(args: &Args) -> Scenario {
+    if let Some(bytes) = &args.scenario {
+        return Scenario::from_bytes(bytes);
+    }
+    let [a, b, c] = args.delays;
+    let mut scenario = Scenario::pair(args.boxes.clone(), a, b, c);
+    (scenario.noise.loss, scenario.noise.jitter) = (args.loss, args.jitter);
+    if args.ask {
+        scenario.peers[1].willing = Willing::Asked(Answer::Accept(std::time::Duration::ZERO));
+    }
+    if args.relay_only {
+        scenario = scenario.relay_only();
+    }
+    scenario.work(Work { ping: true, echo: args.bytes, ..Work::default() })
+}
+
+/// One run. Gives whether it did what was asked.
+fn introduce(args: &Args, seed: u64, first: bool) -> bool {
+    let keep = Keep { packets: true, bytes: first && args.pcap.is_some() };
+    let outcome = match run_keeping(&scenario(args), seed, keep) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            complain(&error.to_string());
+            return false;
+        }
+    };
+    if args.json {
+        say(&if args.repeat == 1 { json::lines(&outcome) } else { json::summary(&outcome, 0) });
+    } else {
+        if args.repeat == 1 {
+            for call in 0..outcome.scenario.calls.len() {
+                say(&timeline::render(&outcome, call));
+            }
+            say(&format!("seed {seed}: {}\n", tally(&outcome)));
+        } else {
+            say(&format!("{}\n", verdict(&outcome)));
+        }
+    }
+    if let Some(path) = args.pcap.as_deref().filter(|_| first)
+        && let Err(error) = capture(path, &outcome)
+    {
+        complain(&format!("--pcap: {} cannot be written: {error}", path.display()));
+        return false;
+    }
+    // A scenario from bytes may well end in refusals; what must not happen are faults.
+    let done = args.scenario.is_some() || outcome.call(0).is_some_and(|call| call.done().is_some());
+    done && outcome.faults().is_empty()
+}
+
+/// What moved, and the hash over it.
+fn tally(outcome: &Outcome) -> String {
+    let counts = &outcome.trace.counts;
+    let lost: u64 = counts.dropped.values().sum();
+    format!("{} packets, {lost} dropped; trace {}", counts.sent, json::hex(&outcome.trace_hash()[..8]))
+}
+
+/// One line on a run of many.
+fn verdict(outcome: &Outcome) -> String {
+    let time = |time| match time {
+        Some(time) => format!("{} ms", timeline::ms(time)),
+        None => "never".to_owned(),
+    };
+    let tally = tally(outcome);
+    match outcome.call(0) {
+        Some(call) => {
+            let (connected, direct, echo) = (time(call.connected()), time(call.direct()), time(call.first_echo()));
+            format!("seed {}: connected {connected}, direct {direct}, first echo {echo}; {tally}", outcome.seed)
+        }
+        None => format!("seed {}: the call was never made; {tally}", outcome.seed),
+    }
+}
+
+fn capture(path: &Path, outcome: &Outcome) -> io::Result<()> {
+    std::fs::write(path, pcapng::write(&outcome.names, &outcome.secrets, &outcome.trace.frames))
+}

@@ -1,0 +1,125 @@
+//! A UDP datagram on its way, and what kind it is to the eye.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use direc_core::quic_types::EcnCodepoint;
+
+use crate::world::HostId;
+
+/// A UDP datagram on its way through the network.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// Its number in the order of sending; a duplicate keeps it.
+    pub id: u64,
+    /// Who sent it.
+    pub from: HostId,
+    /// Its source, as NATs on the way have left it.
+    pub src: SocketAddr,
+    /// Its destination, as NATs on the way have left it.
+    pub dst: SocketAddr,
+    /// ECN bits.
+    pub ecn: Option<EcnCodepoint>,
+    /// UDP payload.
+    pub data: BytesMut,
+}
+
+impl Packet {
+    /// Length of the IP packet: payload, 8 bytes of UDP, 20 or 40 of IP.
+    pub fn ip_len(&self) -> usize {
+        self.data.len() + 8 + if self.dst.is_ipv4() { 20 } else { 40 }
+    }
+}
+
+/// What a datagram is, as far as its first bytes tell anyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A QUIC packet with a long header of type Initial.
+    Initial,
+    /// A QUIC packet with a long header of type 0-RTT.
+    ZeroRtt,
+    /// A QUIC packet with a long header of type Handshake.
+    Handshake,
+    /// A QUIC Retry.
+    Retry,
+    /// A QUIC packet with a short header.
+    OneRtt,
+    /// A cookie on its way to a hole-punch port (S7).
+    Cookie,
+    /// The hole-punch port's answer.
+    CookieEcho,
+    /// The proof that the answer came (S8).
+    CookieConfirm,
+    /// A probe of a direct path (S10, S11).
+    Probe,
+    /// Its echo: round-tripped data (S12, S13).
+    ProbeEcho,
+    /// A check of a direct path that stands.
+    Check,
+    /// None of these.
+    Other,
+}
+
+impl Kind {
+    /// The kind of a datagram, and whether it goes through the relay.
+    pub fn of(data: &[u8]) -> (Self, bool) {
+        match data.first() {
+            Some(0x08) => (Self::bare(data.get(9..).unwrap_or_default()), true),
+            _ => (Self::bare(data), false),
+        }
+    }
+
+    fn bare(data: &[u8]) -> Self {
+        match data.first() {
+            Some(0x01) => Self::Cookie,
+            Some(0x02) => Self::CookieEcho,
+            Some(0x03) => Self::CookieConfirm,
+            Some(0x04) => Self::Probe,
+            Some(0x05) => Self::ProbeEcho,
+            Some(0x06) => Self::Check,
+            // RFC 9000, section 17: header form, fixed bit, long packet type.
+            Some(first @ 0xc0..) => match first >> 4 & 0b11 {
+                0 => Self::Initial,
+                1 => Self::ZeroRtt,
+                2 => Self::Handshake,
+                _ => Self::Retry,
+            },
+            Some(0x40..0x80) => Self::OneRtt,
+            _ => Self::Other,
+        }
+    }
+
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "Initial",
+            Self::ZeroRtt => "0-RTT",
+            Self::Handshake => "Handshake",
+            Self::Retry => "Retry",
+            Self::OneRtt => "QUIC",
+            Self::Cookie => "cookie",
+            Self::CookieEcho => "cookie echo",
+            Self::CookieConfirm => "cookie confirm",
+            Self::Probe => "probe",
+            Self::ProbeEcho => "probe echo",
+            Self::Check => "check",
+            Self::Other => "other",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_tell_the_kind() {
+        assert_eq!(Kind::of(&[0xc3, 0]), (Kind::Initial, false));
+        assert_eq!(Kind::of(&[0xe0]), (Kind::Handshake, false));
+        assert_eq!(Kind::of(&[0x41]), (Kind::OneRtt, false));
+        assert_eq!(Kind::of(&[0x04]), (Kind::Probe, false));
+        assert_eq!(Kind::of(&[8, 0, 0, 0, 0, 0, 0, 0, 1, 0xc0]), (Kind::Initial, true));
+        assert_eq!(Kind::of(&[8, 0]), (Kind::Other, true));
+        assert_eq!(Kind::of(&[]), (Kind::Other, false));
+    }
+}

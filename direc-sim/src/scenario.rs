@@ -1,0 +1,235 @@
+//! A whole run as plain data: who is where, behind what, how far apart, who calls whom, and what goes wrong.
+
+mod bytes;
+
+use std::time::Duration;
+
+use direc_core::{Role, Step};
+
+use crate::{
+    app::{Answer, Work},
+    link::LinkConfig,
+    nat::NatConfig,
+};
+
+/// Whom a peer accepts as P4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Willing {
+    /// Nobody.
+    Nobody,
+    /// Everybody, by standing consent.
+    Everybody,
+    /// Each offer is asked for.
+    Asked(Answer),
+}
+
+/// One peer and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Side {
+    /// NATs and firewalls in front of it, innermost first: see [`crate::nat::stack`].
+    pub boxes: Vec<NatConfig>,
+    /// One-way delay to the relay.
+    pub to_relay: Duration,
+    /// Access link towards the internet.
+    pub up: LinkConfig,
+    /// Access link from the internet.
+    pub down: LinkConfig,
+    /// Whom it accepts.
+    pub willing: Willing,
+    /// What it does with connections that others made to it, besides echoing.
+    pub serve: Work,
+    /// Lives in the same home as the peer of this number, which comes before it: boxes, delay and links are that one's.
+    pub home_of: Option<usize>,
+}
+
+impl Side {
+    /// A peer with standing consent, behind these boxes, this far from the relay, on a perfect access link.
+    pub fn new(boxes: Vec<NatConfig>, to_relay: Duration) -> Self {
+        Self {
+            boxes,
+            to_relay,
+            up: LinkConfig::default(),
+            down: LinkConfig::default(),
+            willing: Willing::Everybody,
+            serve: Work::default(),
+            home_of: None,
+        }
+    }
+}
+
+/// One peer connects to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// When, counted from the start.
+    pub at: Duration,
+    /// Who calls: a number in [`Scenario::peers`].
+    pub from: usize,
+    /// Whom: another.
+    pub to: usize,
+    /// Whether to stay on the relay.
+    pub relay_only: bool,
+    /// What to do with the connection.
+    pub work: Work,
+}
+
+/// When something goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// This long after the start.
+    At(Duration),
+    /// When a step is first taken by this party, after the start.
+    Step(Role, Step),
+}
+
+/// What goes wrong. Peers are numbers in [`Scenario::peers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// A peer's cable is pulled.
+    SilencePeer(usize),
+    /// The relay's cable is pulled.
+    SilenceRelay,
+    /// Nothing gets from one peer's site to another's, either way.
+    SeverDirect(usize, usize),
+    /// Nothing gets from a peer's site to the relay's, either way.
+    SeverRelay(usize),
+    /// A peer's NATs forget everything.
+    Reboot(usize),
+    /// So many hostile datagrams, 1 ms apart, at a peer.
+    PesterPeer(usize, u32),
+    /// So many hostile datagrams, 1 ms apart, at the relay.
+    PesterRelay(u32),
+    /// A peer's application closes all its connections.
+    CloseAll(usize),
+    /// A peer leaves politely.
+    Shutdown(usize),
+}
+
+/// Something goes wrong, for some time or for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// When.
+    pub when: When,
+    /// What.
+    pub what: Trouble,
+    /// After this time it is repaired, where it can be.
+    pub lasts: Option<Duration>,
+}
+
+/// A whole run as data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// The peers, named P2, P4, P5, … in the order they come.
+    pub peers: Vec<Side>,
+    /// One-way delay between two peers' sites; where it is not given, the way leads past the relay.
+    pub direct: Vec<(usize, usize, Duration)>,
+    /// MTU of the ways between peers' sites, if another than that of the ways to the relay.
+    pub direct_mtu: Option<usize>,
+    /// What all ways through the internet have besides their delay.
+    pub noise: LinkConfig,
+    /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
+    pub relay_delay: Duration,
+    /// Everything speaks IPv6; NATs are gone then, and only filter.
+    pub v6: bool,
+    /// Whether all registrations are to be warm before the start.
+    pub warm: bool,
+    /// Who calls whom.
+    pub calls: Vec<Call>,
+    /// What goes wrong.
+    pub incidents: Vec<Incident>,
+    /// How long to go on after all calls have come to what they come to.
+    pub linger: Duration,
+    /// Whether, when all is over, everything is repaired, the calls made once more, and everybody leaves: what does not
+    /// work then is a fault.
+    pub epilogue: bool,
+    /// When to give up, counted from the start.
+    pub limit: Duration,
+}
+
+impl Scenario {
+    /// Two peers behind these boxes; the first calls the second at once and pings it. `a`, `b` and `c` are the one-way
+    /// delays P2–P3, P3–P4 and P2–P4.
+    pub fn pair(boxes: [Vec<NatConfig>; 2], a: Duration, b: Duration, c: Duration) -> Self {
+        let [p2, p4] = boxes;
+        let work = Work { ping: true, ..Work::default() };
+        Self {
+            peers: vec![Side::new(p2, a), Side::new(p4, b)],
+            direct: vec![(0, 1, c)],
+            direct_mtu: None,
+            noise: LinkConfig::default(),
+            relay_delay: Duration::ZERO,
+            v6: false,
+            warm: true,
+            calls: vec![Call { at: Duration::ZERO, from: 0, to: 1, relay_only: false, work }],
+            incidents: Vec::new(),
+            linger: Duration::from_millis(500),
+            epilogue: false,
+            limit: Duration::from_secs(120),
+        }
+    }
+
+    /// As [`Scenario::pair`], both behind the usual home router: endpoint-independent mapping, address- and
+    /// port-dependent filtering.
+    pub fn home_pair(a: Duration, b: Duration, c: Duration) -> Self {
+        Self::pair([vec![NatConfig::EASY], vec![NatConfig::EASY]], a, b, c)
+    }
+
+    /// The second peer asks before it accepts, and its person says yes at once.
+    #[must_use]
+    pub fn asking(mut self) -> Self {
+        if let Some(side) = self.peers.get_mut(1) {
+            side.willing = Willing::Asked(Answer::Accept(Duration::ZERO));
+        }
+        self
+    }
+
+    /// All calls stay on the relay.
+    #[must_use]
+    pub fn relay_only(mut self) -> Self {
+        for call in &mut self.calls {
+            call.relay_only = true;
+        }
+        self
+    }
+
+    /// All calls do this work.
+    #[must_use]
+    pub fn work(mut self, work: Work) -> Self {
+        for call in &mut self.calls {
+            call.work = work;
+        }
+        self
+    }
+
+    /// Adds something that goes wrong.
+    #[must_use]
+    pub fn incident(mut self, when: When, what: Trouble, lasts: Option<Duration>) -> Self {
+        self.incidents.push(Incident { when, what, lasts });
+        self
+    }
+
+    /// One-way delay between two peers' sites.
+    pub fn between(&self, one: usize, other: usize) -> Duration {
+        let pair = |&&(x, y, _): &&(usize, usize, Duration)| (x, y) == (one, other) || (y, x) == (one, other);
+        match self.direct.iter().find(pair) {
+            Some(&(_, _, delay)) => delay,
+            None => self.to_relay(one) + self.to_relay(other),
+        }
+    }
+
+    /// One-way delay from a peer's site to the relay's.
+    pub fn to_relay(&self, peer: usize) -> Duration {
+        let side = self.peers.get(peer);
+        match side.and_then(|side| side.home_of) {
+            Some(home) if home < peer => self.to_relay(home),
+            _ => side.map_or(Duration::ZERO, |side| side.to_relay),
+        }
+    }
+
+    /// A peer's name for people.
+    pub fn name(peer: usize) -> String {
+        match peer {
+            0 => "P2".into(),
+            n => format!("P{}", n + 3),
+        }
+    }
+}

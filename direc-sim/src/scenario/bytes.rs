@@ -1,0 +1,238 @@
+//! Any bytes are a scenario: for property tests and fuzzers.
+
+use std::time::Duration;
+
+use direc_core::{Role, Step};
+
+use super::{Call, Incident, Scenario, Side, Trouble, When, Willing};
+use crate::{
+    app::{Answer, Work},
+    link::LinkConfig,
+    nat::{NatConfig, stack},
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// The boxes a byte can choose. The first are the harmless ones, so that shrinking leads there.
+const BOXES: [&str; 16] = [
+    "easy",
+    "none",
+    "eim-eif",
+    "eim-adf",
+    "eim-apdf-x",
+    "fw",
+    "sym",
+    "double-eim",
+    "apdm-eif-x",
+    "adm-adf-x",
+    "adm-apdf",
+    "apdm-adf",
+    "short-timeout",
+    "clash",
+    "double-sym",
+    "udp-blocked",
+];
+
+/// Reads one byte after the other, and zeros at the end.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn next(&mut self) -> u8 {
+        match self.0.split_first() {
+            Some((&first, rest)) => {
+                self.0 = rest;
+                first
+            }
+            None => 0,
+        }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.next()) % bound.max(1)
+    }
+
+    fn flag(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    /// From 100 µs to some 250 ms, the short ones in finer steps. Never nothing: time has to go on.
+    fn delay(&mut self) -> Duration {
+        let x = u32::from(self.next());
+        Duration::from_micros(100) + Duration::from_micros(4) * x * x
+    }
+
+    /// Up to 10 s, for when things happen.
+    fn moment(&mut self) -> Duration {
+        let x = u32::from(self.next());
+        Duration::from_micros(150) * x * x
+    }
+
+    /// A probability up to `most`, often 0.
+    fn chance(&mut self, most: f64) -> f64 {
+        let x = self.next();
+        if x < 128 { 0.0 } else { most * f64::from(x - 127) / 128.0 }
+    }
+
+    fn boxes(&mut self) -> Vec<NatConfig> {
+        BOXES.get(self.below(BOXES.len())).and_then(|name| stack(name)).unwrap_or_default()
+    }
+
+    fn work(&mut self) -> Work {
+        let x = self.next();
+        Work {
+            ping: x & 1 == 0,
+            echo: if x & 2 == 0 { 0 } else { 1 + 700 * u64::from(self.next()) },
+            upload: if x & 4 == 0 { 0 } else { 1 + 1500 * u64::from(self.next()) },
+            datagrams: if x & 8 == 0 { 0 } else { u32::from(self.next()) },
+        }
+    }
+
+    fn access(&mut self) -> LinkConfig {
+        match self.below(4) {
+            0 | 1 => LinkConfig::default(),
+            2 => LinkConfig::rate(1_000_000 + 400_000 * u64::from(self.next())),
+            // The least that IPv6 asks of a link; QUIC needs 1,200 bytes and the relayed packets' header inside.
+            _ => LinkConfig { mtu: 1280 + self.below(56) * 4, ..LinkConfig::default() },
+        }
+    }
+
+    fn willing(&mut self) -> Willing {
+        match self.below(8) {
+            0..=3 => Willing::Everybody,
+            4 => Willing::Asked(Answer::Accept(Duration::ZERO)),
+            5 => Willing::Asked(Answer::Accept(self.moment())),
+            6 => Willing::Asked(Answer::Refuse(self.moment())),
+            _ => {
+                if self.flag() {
+                    Willing::Asked(Answer::Ignore)
+                } else {
+                    Willing::Nobody
+                }
+            }
+        }
+    }
+
+    fn side(&mut self, number: usize) -> Side {
+        let mut side = Side::new(self.boxes(), self.delay());
+        side.willing = self.willing();
+        (side.up, side.down) = (self.access(), self.access());
+        side.serve = if self.flag() { self.work() } else { Work::default() };
+        side.home_of = (number > 0 && self.next() > 230).then_some(0);
+        side
+    }
+
+    fn incident(&mut self, peers: usize) -> Incident {
+        let when = if self.flag() {
+            let role = [Role::P2, Role::P3, Role::P4][self.below(3)];
+            When::Step(role, Step::ALL[self.below(Step::ALL.len())])
+        } else {
+            When::At(self.moment())
+        };
+        let (one, other) = (self.below(peers), self.below(peers));
+        let what = match self.below(9) {
+            0 => Trouble::SilencePeer(one),
+            1 => Trouble::SilenceRelay,
+            2 => Trouble::SeverDirect(one, other),
+            3 => Trouble::SeverRelay(one),
+            4 => Trouble::Reboot(one),
+            5 => Trouble::PesterPeer(one, 1 + u32::from(self.next())),
+            6 => Trouble::PesterRelay(1 + u32::from(self.next())),
+            7 => Trouble::CloseAll(one),
+            _ => Trouble::Shutdown(one),
+        };
+        Incident { when, what, lasts: self.flag().then(|| self.moment()) }
+    }
+}
+
+impl Scenario {
+    /// The scenario that these bytes stand for. Every byte string gives a valid one of bounded size.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut bytes = Bytes(bytes);
+        let count = 2 + bytes.below(3);
+        let peers: Vec<Side> = (0..count).map(|number| bytes.side(number)).collect();
+        let mut direct = Vec::new();
+        for one in 0..count {
+            for other in 0..one {
+                if bytes.flag() {
+                    direct.push((other, one, bytes.delay()));
+                }
+            }
+        }
+        let noise = LinkConfig {
+            loss: bytes.chance(0.08),
+            duplicate: bytes.chance(0.2),
+            reorder: bytes.chance(0.2),
+            reorder_by: bytes.delay(),
+            corrupt: bytes.chance(0.05),
+            jitter: if bytes.flag() { bytes.delay() / 4 } else { Duration::ZERO },
+            ..LinkConfig::default()
+        };
+        let mut calls = Vec::new();
+        for _ in 0..=bytes.below(4) {
+            let (from, step) = (bytes.below(count), 1 + bytes.below(count - 1));
+            calls.push(Call {
+                at: if bytes.flag() { bytes.moment() } else { Duration::ZERO },
+                from,
+                to: (from + step) % count,
+                relay_only: bytes.next() > 200,
+                work: bytes.work(),
+            });
+        }
+        let incidents = (0..bytes.below(4)).map(|_| bytes.incident(count)).collect();
+        Self {
+            peers,
+            direct,
+            direct_mtu: (bytes.next() > 200).then(|| 1280 + bytes.below(56) * 4),
+            noise,
+            relay_delay: if bytes.flag() { bytes.delay() } else { Duration::ZERO },
+            v6: bytes.next() > 200,
+            warm: !bytes.flag(),
+            calls,
+            incidents,
+            linger: 500 * MS,
+            epilogue: true,
+            limit: Duration::from_secs(400),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn no_bytes_at_all_are_the_plainest_pair() {
+        let scenario = Scenario::from_bytes(&[]);
+        assert_eq!(scenario.peers.len(), 2);
+        assert_eq!(scenario.peers[0].boxes, [NatConfig::EASY]);
+        assert_eq!(scenario.calls.len(), 1);
+        assert!(scenario.warm && scenario.calls[0].work.ping && scenario.incidents.is_empty());
+        assert_eq!(scenario.noise.loss, 0.0);
+    }
+
+    #[test]
+    fn every_box_has_a_name_that_is_known() {
+        for name in BOXES {
+            assert!(stack(name).is_some(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_valid_scenario(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let scenario = Scenario::from_bytes(&bytes);
+            let count = scenario.peers.len();
+            prop_assert!((2..=4).contains(&count));
+            prop_assert!((1..=4).contains(&scenario.calls.len()) && scenario.incidents.len() < 4);
+            for call in &scenario.calls {
+                prop_assert!(call.from < count && call.to < count && call.from != call.to);
+            }
+            for side in &scenario.peers {
+                prop_assert!(side.to_relay >= Duration::from_micros(100) && side.to_relay < 300 * MS);
+                prop_assert!(side.up.mtu >= 1280 && side.down.mtu >= 1280);
+            }
+            prop_assert_eq!(Scenario::from_bytes(&bytes), scenario);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A place with one connection to the internet: a home, an office, a data centre.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use crate::{
+    link::{Link, LinkConfig},
+    nat::{Nat, NatConfig},
+    rng::Rng,
+    world::HostId,
+};
+
+/// What a site looks like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteConfig {
+    /// Its name, for people.
+    pub name: String,
+    /// NATs and firewalls between its hosts and the internet, innermost first.
+    pub boxes: Vec<NatConfig>,
+    /// The access link towards the internet.
+    pub up: LinkConfig,
+    /// The access link from the internet.
+    pub down: LinkConfig,
+    /// One-way delay between two hosts within the site.
+    pub lan: Duration,
+    /// Whether its hosts speak IPv6 instead of IPv4.
+    pub v6: bool,
+}
+
+impl SiteConfig {
+    /// A site behind these boxes, on a perfect access link.
+    pub fn new(name: &str, boxes: Vec<NatConfig>) -> Self {
+        Self {
+            name: name.to_owned(),
+            boxes,
+            up: LinkConfig::default(),
+            down: LinkConfig::default(),
+            lan: Duration::from_micros(200),
+            v6: false,
+        }
+    }
+}
+
+/// A site at work.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) boxes: Vec<Nat>,
+    pub(crate) up: Link,
+    pub(crate) down: Link,
+    pub(crate) lan: Duration,
+    pub(crate) hosts: BTreeMap<IpAddr, HostId>,
+    /// The internet's view: these addresses are here.
+    pub(crate) public: Vec<IpAddr>,
+    index: u16,
+    v6: bool,
+    translated: bool,
+}
+
+impl Site {
+    /// `rng` gives each box its own stream.
+    pub(crate) fn new(index: u16, config: &SiteConfig, mut rng: impl FnMut() -> Rng) -> Self {
+        // The outermost NAT has the public address, each one further in an address of the carrier's (RFC 6598).
+        let mut public = Vec::new();
+        let mut boxes: Vec<Nat> = Vec::new();
+        for (layer, config) in (0_u8..).zip(config.boxes.iter().rev()) {
+            let address =
+                if public.is_empty() { public_address(index, 1, false) } else { carrier_address(index, layer) };
+            if config.translation.is_some() && public.is_empty() {
+                public.push(address);
+            }
+            boxes.push(Nat::new(*config, address, rng()));
+        }
+        boxes.reverse();
+        let translated = !public.is_empty();
+        Self {
+            boxes,
+            up: Link::new(config.up),
+            down: Link::new(config.down),
+            lan: config.lan,
+            hosts: BTreeMap::new(),
+            public,
+            index,
+            v6: config.v6 && !translated,
+            translated,
+        }
+    }
+
+    /// The address the next host gets: a private one behind a NAT, else a public one.
+    pub(crate) fn next_address(&self) -> IpAddr {
+        let number = u8::try_from(self.hosts.len()).unwrap_or(u8::MAX).saturating_add(10);
+        if self.translated {
+            let [_, site] = self.index.to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(192, 168, site, number))
+        } else {
+            public_address(self.index, number, self.v6)
+        }
+    }
+
+    /// Gives a host its address.
+    pub(crate) fn adopt(&mut self, host: HostId) -> IpAddr {
+        let address = self.next_address();
+        if !self.translated {
+            self.public.push(address);
+        }
+        self.hosts.insert(address, host);
+        address
+    }
+}
+
+fn public_address(site: u16, host: u8, v6: bool) -> IpAddr {
+    if v6 {
+        // RFC 3849: addresses for documentation.
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, host.into()))
+    } else {
+        // RFC 2544: addresses for benchmarks, and in no other range that a node might treat differently.
+        let [high, low] = site.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(198, 18 + (high & 1), low, host))
+    }
+}
+
+fn carrier_address(site: u16, layer: u8) -> IpAddr {
+    let [_, low] = site.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(100, 64 + (layer & 63), low, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{nat::stack, rng::Purpose};
+
+    fn site(boxes: &str, v6: bool) -> (Site, IpAddr) {
+        let config = SiteConfig { v6, ..SiteConfig::new("x", stack(boxes).unwrap()) };
+        let mut site = Site::new(3, &config, || Rng::new(1, Purpose::Nat));
+        let address = site.adopt(HostId(0));
+        (site, address)
+    }
+
+    #[test]
+    fn hosts_behind_a_nat_have_private_addresses_and_share_a_public_one() {
+        let (site, address) = site("easy", false);
+        assert_eq!(address.to_string(), "192.168.3.10");
+        assert_eq!(site.public, [site.boxes[0].external().unwrap()]);
+    }
+
+    #[test]
+    fn behind_a_carrier_the_home_router_has_no_public_address() {
+        let (site, _) = site("double", false);
+        assert_eq!(site.boxes[0].external().unwrap().to_string(), "100.65.3.2");
+        assert_eq!(site.boxes[1].external(), Some(site.public[0]));
+    }
+
+    #[test]
+    fn without_a_nat_each_host_is_public() {
+        let (site, address) = site("fw", false);
+        assert_eq!(site.public, [address]);
+        let (_, address) = self::site("none", true);
+        assert!(address.is_ipv6());
+    }
+}

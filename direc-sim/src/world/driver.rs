@@ -1,0 +1,116 @@
+//! Drives nodes as direc-core's contract asks: after every input all transmits, all events, then the timeout.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::BytesMut;
+use direc_core::{Arrival, Link, Transmit};
+
+use super::{Event, HostId, Stuck, World};
+use crate::packet::Packet;
+
+/// Wake-ups of one host without time going on, before it counts as stuck. A node may have good reasons for a few.
+const MAX_SPINS: u32 = 10_000;
+/// Transmits and events after one input, as above.
+const MAX_OUTPUT: u32 = 1_000_000;
+
+impl World {
+    /// A host's time has come.
+    pub(super) fn wake(&mut self, id: HostId) {
+        let now = self.instant();
+        let host = &mut self.hosts[id.0];
+        let why = host.wake.take().map(|(_, why)| why);
+        host.spins += 1;
+        if host.spins > MAX_SPINS {
+            self.stuck = Some(Stuck { host: id, at: self.now, why });
+            return;
+        }
+        host.node.handle_timeout(now);
+        self.drain(id);
+    }
+
+    /// A datagram has come to a host's socket.
+    pub(super) fn hand_over(&mut self, id: HostId, link: Link, packet: Packet) {
+        let now = self.instant();
+        let arrival = Arrival { link, remote: packet.src, ecn: packet.ecn, stride: packet.data.len() };
+        self.hosts[id.0].node.handle_datagram(now, arrival, packet.data);
+        self.drain(id);
+    }
+
+    /// Takes all that a node has to say.
+    pub(super) fn drain(&mut self, id: HostId) {
+        let now = self.instant();
+        let mut left = MAX_OUTPUT;
+        loop {
+            self.buf.clear();
+            while let Some(transmit) = self.hosts[id.0].node.poll_transmit(now, &mut self.buf) {
+                self.emit(id, &transmit);
+                self.buf.clear();
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    break;
+                }
+            }
+            let mut told = false;
+            while let Some(what) = self.hosts[id.0].node.poll_event(now) {
+                self.trace.note(self.now, id, what);
+                told = true;
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    break;
+                }
+            }
+            if left == 0 {
+                self.stuck = Some(Stuck { host: id, at: self.now, why: None });
+                return;
+            }
+            // Where there were events the application may have acted on them, so there may be more to send.
+            if !told {
+                break;
+            }
+        }
+        self.schedule(id);
+    }
+
+    /// Cuts a transmit into its datagrams and sends them off.
+    fn emit(&mut self, id: HostId, transmit: &Transmit) {
+        let host = &self.hosts[id.0];
+        let port = host.sockets.iter().find(|&(_, link)| *link == transmit.link).map(|(&port, _)| port);
+        let Some(port) = port else { return };
+        let src = SocketAddr::new(host.address, port);
+        let size = transmit.size.min(self.buf.len());
+        let segment = transmit.segment_size.unwrap_or(size).max(1);
+        let buf = std::mem::take(&mut self.buf);
+        for data in buf[..size].chunks(segment) {
+            let number = self.trace.counts.sent;
+            let data = BytesMut::from(data);
+            self.send(Packet { id: number, from: id, src, dst: transmit.remote, ecn: transmit.ecn, data });
+        }
+        self.buf = buf;
+    }
+
+    /// Puts the host's next wake-up in its place in the queue.
+    fn schedule(&mut self, id: HostId) {
+        let epoch = self.epoch;
+        let host = &mut self.hosts[id.0];
+        let wake = host.node.poll_timeout().map(|wake| (epoch.time(wake.at).max(self.now), wake.why));
+        if wake.is_none_or(|(at, _)| at > self.now) {
+            host.spins = 0;
+        }
+        let standing = host.wake.map(|((at, _), _)| at);
+        if wake.map(|(at, _)| at) == standing && wake.is_some() {
+            return;
+        }
+        if let Some((key, _)) = host.wake.take() {
+            self.queue.remove(&key);
+        }
+        if let Some((at, why)) = wake {
+            let key = self.put(at, Event::Wake(id));
+            self.hosts[id.0].wake = Some((key, why));
+        }
+    }
+
+    /// Whether any host has something to do at this very instant.
+    pub fn busy(&self) -> bool {
+        self.next_event().is_some_and(|at: Duration| at <= self.now)
+    }
+}

@@ -1,0 +1,180 @@
+//! The way of a packet: out through its site's boxes, across the internet, in through the other site's boxes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{Event, Hop, HostId, SiteId, World};
+use crate::{
+    link::{Fate, Link, LinkConfig},
+    packet::Packet,
+    trace::DropCause,
+};
+
+/// Packets kept for playing again.
+const RECENT: usize = 64;
+/// The largest UDP payload there is.
+const MAX_GARBAGE: u64 = 1600;
+
+impl World {
+    /// A host sends a packet.
+    pub(super) fn send(&mut self, mut packet: Packet) {
+        self.trace.sent(self.now, &packet);
+        let host = &self.hosts[packet.from.0];
+        let (site_id, silent) = (host.site, host.silent);
+        if silent {
+            return self.lose(DropCause::Silenced, packet);
+        }
+        let site = &mut self.sites[site_id.0];
+        if let Some(&neighbour) = site.hosts.get(&packet.dst.ip()) {
+            let at = self.now + site.lan;
+            self.trace.tapped(self.now, &packet);
+            self.put(at, Event::Packet(packet, Hop::Lan(neighbour)));
+            return;
+        }
+        if packet.dst.is_ipv4() != packet.src.is_ipv4() {
+            return self.lose(DropCause::NoRoute, packet);
+        }
+        for nat in &mut site.boxes {
+            match nat.outbound(self.now, packet.src, packet.dst) {
+                Ok(src) => packet.src = src,
+                Err(why) => return self.lose(DropCause::Nat(why), packet),
+            }
+        }
+        let fate = site.up.send(self.now, packet.ip_len(), &mut self.network);
+        self.carry(fate, packet, Hop::Core(site_id));
+    }
+
+    /// A packet has come to a hop.
+    pub(super) fn forward(&mut self, mut packet: Packet, hop: Hop) {
+        match hop {
+            Hop::Core(from) => {
+                self.trace.tapped(self.now, &packet);
+                let Some(&to) = self.public.get(&packet.dst.ip()) else {
+                    return self.lose(DropCause::NoRoute, packet);
+                };
+                if self.severed.contains(&(from, to)) {
+                    return self.lose(DropCause::Silenced, packet);
+                }
+                let path = self.paths.entry((from, to)).or_insert_with(|| Link::new(LinkConfig::default()));
+                let fate = path.send(self.now, packet.ip_len(), &mut self.network);
+                self.carry(fate, packet, Hop::Access(to));
+            }
+            Hop::Access(to) => {
+                let fate = self.sites[to.0].down.send(self.now, packet.ip_len(), &mut self.network);
+                self.carry(fate, packet, Hop::Door(to));
+            }
+            Hop::Door(to) => {
+                let site = &mut self.sites[to.0];
+                for nat in site.boxes.iter_mut().rev() {
+                    match nat.inbound(self.now, packet.src, packet.dst) {
+                        Ok(dst) => packet.dst = dst,
+                        Err(why) => return self.lose(DropCause::Nat(why), packet),
+                    }
+                }
+                match site.hosts.get(&packet.dst.ip()) {
+                    Some(&host) => self.arrive(host, packet),
+                    None => self.lose(DropCause::NoSocket, packet),
+                }
+            }
+            Hop::Lan(host) => self.arrive(host, packet),
+        }
+    }
+
+    fn carry(&mut self, fate: Fate, mut packet: Packet, next: Hop) {
+        let (at, again, corrupt) = match fate {
+            Fate::Arrives { at, again, corrupt } => (at, again, corrupt),
+            Fate::Lost => return self.lose(DropCause::Loss, packet),
+            Fate::QueueFull => return self.lose(DropCause::QueueFull, packet),
+            Fate::TooBig => return self.lose(DropCause::TooBig, packet),
+        };
+        if let Some(again) = again {
+            self.put(again, Event::Packet(packet.clone(), next));
+        }
+        if corrupt {
+            let data = packet.data.to_vec();
+            packet.data = self.mangle(data).as_slice().into();
+        }
+        // A wire that takes no time needs no event: unless others are due now, who were here first.
+        if at == self.now && again.is_none() && !self.busy() {
+            self.forward(packet, next);
+        } else {
+            self.put(at, Event::Packet(packet, next));
+        }
+    }
+
+    fn arrive(&mut self, id: HostId, packet: Packet) {
+        let host = &mut self.hosts[id.0];
+        if host.silent {
+            return self.lose(DropCause::Silenced, packet);
+        }
+        let Some(&link) = host.sockets.get(&packet.dst.port()) else {
+            return self.lose(DropCause::NoSocket, packet);
+        };
+        self.trace.arrived(self.now, id, &packet);
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(packet.clone());
+        self.hand_over(id, link, packet);
+    }
+
+    fn lose(&mut self, cause: DropCause, packet: Packet) {
+        let owner = |site: SiteId| {
+            let hosts = &self.sites[site.0].hosts;
+            hosts.get(&packet.dst.ip()).or_else(|| hosts.values().next()).copied()
+        };
+        let own = self.sites[self.hosts[packet.from.0].site.0].hosts.get(&packet.dst.ip()).copied();
+        let towards = own.or_else(|| self.public.get(&packet.dst.ip()).copied().and_then(owner));
+        self.trace.dropped(self.now, cause, towards, &packet);
+    }
+
+    /// Changes bytes as somebody on the path could: flips bits, cuts off, or appends.
+    fn mangle(&mut self, mut data: Vec<u8>) -> Vec<u8> {
+        let rng = &mut self.garbage;
+        let len = data.len() as u64;
+        match rng.below(4) {
+            0 => data.truncate(usize::try_from(rng.below(len + 1)).unwrap_or(0)),
+            1 => data.extend_from_slice(&rng.key()),
+            _ => {
+                for _ in 0..=rng.below(3) {
+                    let (at, bit) = (usize::try_from(rng.below(len)).unwrap_or(0), rng.below(8));
+                    if let Some(byte) = data.get_mut(at) {
+                        *byte ^= 1 << bit;
+                    }
+                }
+            }
+        }
+        data
+    }
+
+    /// Throws hostile datagrams at a host, `gap` apart: random bytes, and recent packets, whole or mangled, from where
+    /// they came or from a stranger.
+    pub fn pester(&mut self, host: HostId, count: u32, gap: Duration) {
+        for n in 0..count {
+            let rng = &mut self.garbage;
+            let ports: Vec<u16> = self.hosts[host.0].sockets.keys().copied().collect();
+            let port = ports.get(rng.below(ports.len() as u64) as usize).copied().unwrap_or(0);
+            let stranger: SocketAddr = ([203, 0, 113, rng.below(256) as u8], 1 + rng.below(60_000) as u16).into();
+            let replay = rng.below(2) == 0 && !self.recent.is_empty();
+            let (src, data) = if replay {
+                let old = &self.recent[rng.below(self.recent.len() as u64) as usize];
+                let src = if rng.below(2) == 0 { old.src } else { stranger };
+                let (data, whole) = (old.data.to_vec(), rng.below(2) == 0);
+                (src, if whole { data } else { self.mangle(data) })
+            } else {
+                let mut data = vec![0; rng.below(MAX_GARBAGE) as usize];
+                rng.fill(&mut data);
+                // The first byte decides where a datagram goes: the low ones are the protocol's own.
+                if let Some(first) = data.first_mut()
+                    && rng.below(2) == 0
+                {
+                    *first = rng.below(16) as u8;
+                }
+                (stranger, data)
+            };
+            let dst = SocketAddr::new(self.hosts[host.0].address, port);
+            let packet = Packet { id: u64::MAX, from: host, src, dst, ecn: None, data: data.as_slice().into() };
+            let at = self.now + gap * n;
+            self.put(at, Event::Packet(packet, Hop::Lan(host)));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The command line: what it prints, and how it ends.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::process::{Command, Output};
+
+fn sim(line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_direc-sim")).args(line.split_whitespace()).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn the_timeline_tells_all_steps_within_100_columns() {
+    for line in ["--seed 3", "--ask --delays 10,20,25", "--a sym --b double --loss 0.05 --jitter 3"] {
+        let output = sim(line);
+        assert!(output.status.success(), "{line}");
+        let text = out(&output);
+        let wide = text.lines().find(|row| row.chars().count() > 100);
+        assert_eq!(wide, None, "{line}");
+        assert!(text.contains("bound"), "{line}");
+        let missing: Vec<String> =
+            (1..=11).map(|n| format!("● S{n} ")).filter(|step| !text.contains(step.as_str())).collect();
+        assert!(missing.is_empty(), "{line}: {missing:?}\n{text}");
+    }
+    let text = out(&sim("--seed 3"));
+    assert!(text.contains("● S12 ") && text.contains("● S13 ") && text.contains("1.000 × bound"), "{text}");
+}
+
+#[test]
+fn json_is_one_object_a_line_and_nothing_else() {
+    let output = sim("--json --loss 0.05 --bytes 5000");
+    assert!(output.status.success() && output.stderr.is_empty());
+    let text = out(&output);
+    assert!(text.lines().count() > 50);
+    assert!(text.lines().all(|line| line.starts_with("{\"event\":\"") && line.ends_with('}')));
+    assert!(text.lines().last().unwrap().contains("\"event\":\"summary\""));
+}
+
+#[test]
+fn mistakes_are_named_and_end_with_2() {
+    for (line, words) in [("--loss 3", "--loss"), ("--a cone", "--a"), ("--quick", "--quick"), ("walk", "walk")] {
+        let output = sim(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(output.stdout.is_empty());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(words) && text.contains("expected") || text.contains("--help"), "{line}: {text}");
+    }
+}
+
+#[test]
+fn a_run_that_fails_ends_with_1_and_says_why() {
+    let output = sim("--a udp-blocked");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("relay unreachable"));
+}
+
+#[test]
+fn all_bounds_are_kept() {
+    let output = sim("bound");
+    let text = out(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.lines().filter(|line| line.ends_with(" ok")).count() >= 60 && !text.contains("NOT"), "{text}");
+}
+
+#[test]
+fn speed_counts_introductions() {
+    let output = sim("speed --introductions 20 --json");
+    assert!(output.status.success());
+    assert!(out(&output).contains("\"introductions\":20,\"direct\":20,"));
+}
+
+#[test]
+fn a_capture_is_written_with_its_secrets() {
+    let path = std::env::temp_dir().join(format!("direc-sim-{}.pcapng", std::process::id()));
+    let output = sim(&format!("--pcap {}", path.display()));
+    assert!(output.status.success());
+    let file = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(file[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+    let secrets = String::from_utf8_lossy(&file);
+    for name in ["CLIENT_HANDSHAKE_TRAFFIC_SECRET", "SERVER_TRAFFIC_SECRET_0", "direc-sim", "inside the relay"] {
+        assert!(secrets.contains(name), "{name}");
+    }
+    let output = sim("--pcap /nowhere/at/all");
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,0 +1,153 @@
+//! Which pairs of NATs go direct, against an oracle that knows RFC 4787 and nothing of the protocol.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::time::Duration;
+
+use direc_sim::{
+    Outcome, Scenario,
+    nat::{Dependence, NatConfig, stack},
+    run,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const NAMES: [&str; 16] = [
+    "none",
+    "fw",
+    "easy",
+    "eim-eif",
+    "eim-adf-x",
+    "eim-apdf-x",
+    "double",
+    "double-eim",
+    "strict",
+    "apdm-eif-x",
+    "apdm-adf-x",
+    "adm-eif",
+    "adm-adf-x",
+    "adm-apdf",
+    "sym",
+    "double-sym",
+];
+
+/// What a stack of boxes looks like from outside: the most demanding of each.
+struct View {
+    mapping: Dependence,
+    filtering: Dependence,
+}
+
+fn view(boxes: &[NatConfig]) -> View {
+    let mapping = |config: &NatConfig| config.translation.map_or(Dependence::Endpoint, |t| t.mapping);
+    View {
+        mapping: boxes.iter().map(mapping).max().unwrap_or(Dependence::Endpoint),
+        filtering: boxes.iter().map(|config| config.filtering).max().unwrap_or(Dependence::Endpoint),
+    }
+}
+
+/// Whether a direct path must come to be, without guessing ports.
+fn goes_direct(one: &View, other: &View) -> bool {
+    let known = |view: &View| view.mapping == Dependence::Endpoint;
+    // Lets in a peer whose address it knows but whose port it does not.
+    let by_address = |view: &View| view.filtering <= Dependence::Address;
+    let open = |view: &View| view.filtering == Dependence::Endpoint;
+    match (known(one), known(other)) {
+        (true, true) => true,
+        // The known side learns the other's port from its packets, if it lets them in.
+        (true, false) => by_address(one),
+        (false, true) => by_address(other),
+        // The open side is reached at the port it showed the relay, and answers from another. If both sides take
+        // another port for each port outside, every answer moves on to a new one and no pair of ports ever stays.
+        (false, false) => {
+            let stays = one.mapping == Dependence::Address || other.mapping == Dependence::Address;
+            stays && (open(one) && by_address(other) || open(other) && by_address(one))
+        }
+    }
+}
+
+fn pair(one: &str, other: &str, change: fn(Scenario) -> Scenario) -> Outcome {
+    let boxes = [stack(one).unwrap(), stack(other).unwrap()];
+    let scenario = change(Scenario::pair(boxes, 20 * MS, 30 * MS, 25 * MS));
+    let outcome = run(&scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new(), "{one} × {other}");
+    outcome
+}
+
+fn all_pairs(change: fn(Scenario) -> Scenario) {
+    let mut wrong = Vec::new();
+    for one in NAMES {
+        for other in NAMES {
+            let outcome = pair(one, other, change);
+            let call = outcome.call(0).unwrap();
+            assert!(call.first_echo().is_some(), "{one} × {other} works, relayed or not");
+            let expected = goes_direct(&view(&stack(one).unwrap()), &view(&stack(other).unwrap()));
+            let ends = [call.log.path().unwrap(), outcome.accepted(1).next().unwrap().path().unwrap()];
+            if ends.iter().any(|path| path.is_direct() != expected) {
+                wrong.push(format!("{one} × {other}: expected direct: {expected}, ended with {ends:?}"));
+            }
+            if !expected && call.log.not_direct.is_none() {
+                wrong.push(format!("{one} × {other}: not told that it stays on the relay"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} pairs:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn pairs_go_direct_exactly_where_their_nats_let_them() {
+    all_pairs(|scenario| scenario);
+}
+
+#[test]
+fn asking_makes_no_difference() {
+    all_pairs(Scenario::asking);
+}
+
+#[test]
+fn endpoint_independent_mapping_on_both_sides_goes_direct_within_the_bound() {
+    for one in ["none", "fw", "easy", "eim-eif", "eim-apdf-x", "double-eim"] {
+        for other in ["none", "fw", "easy", "eim-adf", "double"] {
+            let outcome = pair(one, other, |scenario| scenario);
+            let heard = outcome.call(0).unwrap().direct_heard().unwrap();
+            assert!(heard <= 76 * MS, "{one} × {other}: {heard:?}");
+        }
+    }
+}
+
+#[test]
+fn the_order_of_punches_avoids_the_inbound_first_clash() {
+    // Where the triangle inequality holds, each side's own packet leaves its NAT before the other's comes.
+    for (one, other) in [("clash", "easy"), ("easy", "clash"), ("clash", "clash")] {
+        for change in [|scenario| scenario, Scenario::asking] {
+            let outcome = pair(one, other, change);
+            assert!(outcome.call(0).unwrap().direct().is_some(), "{one} × {other}");
+        }
+    }
+}
+
+#[test]
+fn where_udp_is_blocked_the_reason_says_so() {
+    let outcome = pair("udp-blocked", "easy", |scenario| scenario);
+    let why = outcome.call(0).unwrap().failure().unwrap();
+    assert!(why.contains("relay unreachable"), "{why}");
+    let outcome = pair("easy", "udp-blocked", |scenario| scenario);
+    let why = outcome.call(0).unwrap().failure().unwrap();
+    assert!(why.contains("no such peer"), "{why}");
+}
+
+#[test]
+fn two_peers_in_one_home_reach_each_other() {
+    let mut scenario = Scenario::home_pair(20 * MS, 20 * MS, 20 * MS);
+    scenario.peers[1].home_of = Some(0);
+    let outcome = run(&scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new());
+    assert!(outcome.call(0).unwrap().first_echo().is_some());
+}
+
+#[test]
+fn ipv6_behind_firewalls_goes_direct() {
+    let mut scenario = Scenario::home_pair(20 * MS, 20 * MS, 20 * MS);
+    scenario.v6 = true;
+    let outcome = run(&scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new());
+    assert!(outcome.call(0).unwrap().log.path().unwrap().address().is_ipv6());
+    assert!(outcome.call(0).unwrap().direct().is_some());
+}
