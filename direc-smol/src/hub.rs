@@ -1,0 +1,307 @@
+//! Where a peer's events go: from direc-core's one queue to the tasks that wait for them.
+
+mod conn;
+mod relay_state;
+mod streams;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+pub(crate) use conn::{Conn, PathCursor};
+use direc_core::{
+    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, Peer,
+    PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
+};
+use relay_state::RelayState;
+pub(crate) use streams::End;
+
+use crate::{
+    feed::Feed,
+    news::PeerNews,
+    node::Machine,
+    signal::{Bell, PeerSignals, Signals, Wakes},
+};
+
+/// Connections that may wait for `accept`; later ones are closed. A program that does not accept should not set its
+/// consent so that they come.
+const WAITING_CONNECTIONS: usize = 256;
+/// Offers that may wait for `offered`; later ones are refused. The relay lets fewer through.
+const WAITING_OFFERS: usize = 64;
+/// Code and reason with which a connection is closed that nobody accepts.
+const BUSY: (u32, &[u8]) = (0, b"too many connections wait to be accepted");
+
+/// direc-core's peer, and everything that its events are waited for with.
+pub(crate) struct PeerMachine {
+    pub(crate) core: Peer,
+    pub(crate) relay: RelayState,
+    pub(crate) feed: Feed<PeerNews>,
+    pub(crate) signals: Arc<PeerSignals>,
+    /// Connections that stand, or have ended and still have handles.
+    conns: BTreeMap<ConnId, Conn>,
+    attempts: BTreeMap<ConnId, Attempt>,
+    incoming: VecDeque<ConnId>,
+    offers: VecDeque<(ConnId, NodeId)>,
+    /// Shut down: nothing new comes.
+    over: bool,
+}
+
+/// A `connect` that is waited for.
+struct Attempt {
+    outcome: Option<Result<(), ConnectError>>,
+    done: Arc<Bell>,
+}
+
+/// What a new handle needs to know of its connection.
+pub(crate) struct Standing {
+    pub(crate) conn: ConnId,
+    pub(crate) peer: NodeId,
+    pub(crate) role: Role,
+    pub(crate) path: Path,
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) stats: ConnectionStats,
+}
+
+/// What became of waiting for something that a shutdown ends.
+pub(crate) enum Next<T> {
+    Some(T),
+    Over,
+}
+
+impl PeerMachine {
+    pub(crate) fn new(core: Peer) -> Self {
+        Self {
+            core,
+            relay: RelayState::default(),
+            feed: Feed::new(),
+            signals: Arc::default(),
+            conns: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            incoming: VecDeque::new(),
+            offers: VecDeque::new(),
+            over: false,
+        }
+    }
+
+    /// Starts an attempt; the bell tells when [`Self::outcome`] has something to say.
+    pub(crate) fn connect(
+        &mut self,
+        now: Instant,
+        peer: NodeId,
+        options: ConnectOptions,
+    ) -> Result<(ConnId, Arc<Bell>), ConnectError> {
+        let conn = self.core.connect(now, peer, options).map_err(|error| match error {
+            // By the program, or because the relay will not have this peer: then that is what to tell.
+            MisuseError::ShutDown => ConnectError::Relay(self.relay.last_word()),
+            _ => ConnectError::Limit,
+        })?;
+        let done = Arc::<Bell>::default();
+        self.attempts.insert(conn, Attempt { outcome: None, done: done.clone() });
+        Ok((conn, done))
+    }
+
+    /// How the attempt ended, once.
+    pub(crate) fn outcome(&mut self, conn: ConnId) -> Option<Result<Standing, ConnectError>> {
+        let outcome = match self.attempts.get_mut(&conn) {
+            Some(attempt) => attempt.outcome.take()?,
+            None => Err(ConnectError::Closed(CloseReason::Locally)),
+        };
+        self.attempts.remove(&conn);
+        Some(outcome.and_then(|()| self.standing(conn).ok_or(ConnectError::Closed(CloseReason::Locally))))
+    }
+
+    fn standing(&self, conn: ConnId) -> Option<Standing> {
+        let entry = self.conns.get(&conn)?;
+        Some(Standing {
+            conn,
+            peer: entry.peer,
+            role: entry.role,
+            path: entry.path,
+            signals: entry.signals.clone(),
+            stats: entry.last_stats,
+        })
+    }
+
+    /// Nobody waits for the attempt any more, or nobody has the connection any more.
+    pub(crate) fn release(&mut self, now: Instant, conn: ConnId) {
+        self.attempts.remove(&conn);
+        let entry = self.conns.remove(&conn);
+        if entry.as_ref().is_none_or(|entry| entry.closed.is_none()) {
+            self.close(now, conn, 0, Bytes::new());
+        }
+    }
+
+    pub(crate) fn close(&mut self, now: Instant, conn: ConnId, code: u32, reason: Bytes) {
+        if let Some(mut connection) = self.core.connection(conn) {
+            connection.close(now, VarInt::from_u32(code), reason);
+        }
+    }
+
+    pub(crate) fn next_incoming(&mut self) -> Option<Next<Standing>> {
+        while let Some(conn) = self.incoming.pop_front() {
+            if let Some(standing) = self.standing(conn) {
+                return Some(Next::Some(standing));
+            }
+        }
+        self.over.then_some(Next::Over)
+    }
+
+    pub(crate) fn next_offer(&mut self) -> Option<Next<(ConnId, NodeId)>> {
+        match self.offers.pop_front() {
+            Some(offer) => Some(Next::Some(offer)),
+            None => self.over.then_some(Next::Over),
+        }
+    }
+
+    pub(crate) fn answer(&mut self, now: Instant, conn: ConnId, accept: bool) {
+        if let Err(error) = self.core.answer(now, conn, accept) {
+            // It has gone meanwhile; who made it has been told.
+            log::debug!("an offer could not be answered: {error}");
+        }
+    }
+
+    pub(crate) fn conn(&self, conn: ConnId) -> Option<&Conn> {
+        self.conns.get(&conn)
+    }
+
+    fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
+        match event {
+            PeerEvent::Registered => self.on_relay(now, RelayState::on_registered, PeerNews::Registered, wakes),
+            PeerEvent::Warm => self.on_relay(now, RelayState::on_warm, PeerNews::Warm, wakes),
+            PeerEvent::RelayLost(error) => {
+                let lost = error.clone();
+                self.on_relay(now, |relay| relay.on_lost(lost), PeerNews::RelayLost(error), wakes);
+            }
+            PeerEvent::Observed { port, address } => {
+                self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);
+            }
+            PeerEvent::Step(step) => self.feed.publish(now, &PeerNews::Step(step), wakes),
+            PeerEvent::Offered { conn, peer } => self.on_offered(now, conn, peer, wakes),
+            PeerEvent::Connected { conn, role, path, .. } => self.on_connected(now, conn, role, path, wakes),
+            PeerEvent::Failed { conn, error } => self.on_failed(conn, error, wakes),
+            PeerEvent::Closed { conn, reason } => {
+                if let Some(entry) = self.conns.get_mut(&conn) {
+                    entry.on_closed(reason, self.core.connection(conn), wakes);
+                }
+            }
+            PeerEvent::Path { conn, .. }
+            | PeerEvent::NotDirect { conn, .. }
+            | PeerEvent::DirectHeard { conn, .. }
+            | PeerEvent::Stream { conn, .. }
+            | PeerEvent::DatagramReceived { conn }
+            | PeerEvent::DatagramsUnblocked { conn } => {
+                if let Some(entry) = self.conns.get_mut(&conn) {
+                    entry.on_event(now, event, wakes);
+                }
+            }
+            other => log::debug!("an event this version does not know: {other:?}"),
+        }
+    }
+
+    fn on_relay(&mut self, now: Instant, change: impl FnOnce(&mut RelayState), news: PeerNews, wakes: &mut Wakes) {
+        change(&mut self.relay);
+        self.feed.publish(now, &news, wakes);
+        wakes.ring(&self.signals.relay);
+    }
+
+    fn on_offered(&mut self, now: Instant, conn: ConnId, peer: NodeId, wakes: &mut Wakes) {
+        if self.over || self.offers.len() >= WAITING_OFFERS {
+            self.answer(now, conn, false);
+            return;
+        }
+        self.offers.push_back((conn, peer));
+        wakes.ring(&self.signals.offer);
+    }
+
+    fn on_connected(&mut self, now: Instant, conn: ConnId, role: Role, path: Path, wakes: &mut Wakes) {
+        match self.core.connection(conn) {
+            Some(connection) => self.conns.insert(conn, Conn::new(now, &connection, path)),
+            // It ended, and was forgotten, before this event was looked at.
+            None => return self.on_failed(conn, ConnectError::Closed(CloseReason::Locally), wakes),
+        };
+        if role == Role::P2 {
+            match self.attempts.get_mut(&conn) {
+                Some(attempt) => attempt.succeed(wakes),
+                // Given up at the very moment.
+                None => self.release(now, conn),
+            }
+        } else if self.over || self.incoming.len() >= WAITING_CONNECTIONS {
+            self.close(now, conn, BUSY.0, Bytes::from_static(BUSY.1));
+            self.conns.remove(&conn);
+        } else {
+            self.incoming.push_back(conn);
+            wakes.ring(&self.signals.incoming);
+        }
+    }
+
+    fn on_failed(&mut self, conn: ConnId, error: ConnectError, wakes: &mut Wakes) {
+        self.offers.retain(|&(offered, _)| offered != conn);
+        match self.attempts.get_mut(&conn) {
+            Some(attempt) => attempt.fail(error, wakes),
+            None => log::debug!("an offer came to nothing: {error}"),
+        }
+    }
+}
+
+impl Attempt {
+    fn succeed(&mut self, wakes: &mut Wakes) {
+        self.outcome = Some(Ok(()));
+        wakes.ring(&self.done);
+    }
+
+    fn fail(&mut self, error: ConnectError, wakes: &mut Wakes) {
+        self.outcome.get_or_insert(Err(error));
+        wakes.ring(&self.done);
+    }
+}
+
+impl Machine for PeerMachine {
+    fn handle_datagram(&mut self, now: Instant, arrival: Arrival, data: BytesMut) {
+        self.core.handle_datagram(now, arrival, data);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.core.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        self.core.poll_transmit(now, buffer)
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.core.poll_timeout().map(|wake| wake.at)
+    }
+
+    fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {
+        while let Some(event) = self.core.poll_event() {
+            self.on_event(now, event, wakes);
+        }
+    }
+
+    fn shutdown(&mut self, now: Instant, wakes: &mut Wakes) {
+        self.core.shutdown(now);
+        self.over = true;
+        self.relay.on_lost(RelayError::ShutDown);
+        self.signals.ring_all(wakes);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.core.is_drained()
+    }
+
+    fn ended(&mut self, wakes: &mut Wakes) {
+        self.over = true;
+        self.relay.on_lost(RelayError::ShutDown);
+        self.feed.close(wakes);
+        for attempt in self.attempts.values_mut() {
+            attempt.fail(ConnectError::Relay(RelayError::ShutDown), wakes);
+        }
+        for (&conn, entry) in self.conns.iter_mut().filter(|(_, entry)| entry.closed.is_none()) {
+            entry.on_closed(CloseReason::Locally, self.core.connection(conn), wakes);
+        }
+        self.signals.ring_all(wakes);
+    }
+}

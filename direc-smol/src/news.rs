@@ -1,0 +1,151 @@
+//! What nodes and connections tell people as it happens.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use direc_core::{ConnId, DirectFailure, NodeId, Path, RefuseReason, RelayError, StepTaken};
+
+use crate::{
+    feed::Watcher,
+    hub::{PathCursor, PeerMachine},
+    node::Node,
+    signal::Signals,
+};
+
+/// Something worth telling about a [`Peer`](crate::Peer).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum PeerNews {
+    /// The relay knows this peer.
+    Registered,
+    /// All cookies are confirmed as well.
+    Warm,
+    /// The connection to the relay ended; unless the error is final, the peer tries again by itself.
+    RelayLost(RelayError),
+    /// The relay has seen this peer's socket as `address` at hole-punch port number `port`.
+    Observed {
+        /// Index of the hole-punch port.
+        port: u8,
+        /// This peer's address there.
+        address: SocketAddr,
+    },
+    /// This peer took a step of the seed's.
+    Step(StepTaken),
+}
+
+/// Something worth telling about a [`RelayServer`](crate::RelayServer).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RelayNews {
+    /// A peer registered.
+    Registered {
+        /// The peer.
+        peer: NodeId,
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// A registered peer's connection ended.
+    Left {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// An introduction was refused.
+    Refused {
+        /// The client, P2.
+        client: NodeId,
+        /// Whom it wanted, P4.
+        server: NodeId,
+        /// The reason given to P2.
+        reason: RefuseReason,
+    },
+    /// The relay took a step of the seed's.
+    Step(StepTaken),
+}
+
+/// Something worth telling about a connection's path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum PathNews {
+    /// The connection runs on this path from now on.
+    Moved {
+        /// The path.
+        path: Path,
+        /// Its round-trip time, as far as it is known yet.
+        rtt: Option<Duration>,
+        /// When it moved.
+        at: Instant,
+    },
+    /// Punching has been given up for now; the connection stays on the relay.
+    NotDirect(DirectFailure),
+    /// The first authenticated packet came straight from the other side, from this address.
+    DirectHeard(SocketAddr),
+}
+
+/// The news of a peer, from when the watch was made. Up to 4,096 wait; then the oldest are dropped.
+#[derive(Debug)]
+pub struct Watch(pub(crate) Watcher<PeerNews>);
+
+impl Watch {
+    /// The next news, with the time it happened; `None` once the peer is closed.
+    pub async fn next(&mut self) -> Option<(Instant, PeerNews)> {
+        self.0.next().await
+    }
+
+    /// How many news were dropped because this watch was not read in time.
+    pub fn missed(&self) -> u64 {
+        self.0.missed()
+    }
+}
+
+/// The news of a relay, from when the watch was made. Up to 4,096 wait; then the oldest are dropped.
+#[derive(Debug)]
+pub struct RelayWatch(pub(crate) Watcher<RelayNews>);
+
+impl RelayWatch {
+    /// The next news, with the time it happened; `None` once the relay is closed.
+    pub async fn next(&mut self) -> Option<(Instant, RelayNews)> {
+        self.0.next().await
+    }
+
+    /// How many news were dropped because this watch was not read in time.
+    pub fn missed(&self) -> u64 {
+        self.0.missed()
+    }
+}
+
+/// The path news of one connection.
+pub struct PathWatch {
+    node: Arc<Node<PeerMachine>>,
+    conn: ConnId,
+    signals: Arc<Signals>,
+    cursor: PathCursor,
+}
+
+impl PathWatch {
+    pub(crate) fn new(node: Arc<Node<PeerMachine>>, conn: ConnId, signals: Arc<Signals>) -> Self {
+        Self { node, conn, signals, cursor: PathCursor::default() }
+    }
+
+    /// The next path news; `None` once the connection has ended or its last handle is dropped.
+    pub async fn next(&mut self) -> Option<PathNews> {
+        let Self { node, conn, signals, cursor } = self;
+        let mut look = |machine: &mut PeerMachine| {
+            let Some(entry) = machine.conn(*conn) else { return Some(None) };
+            match entry.next_path_news(cursor) {
+                Some(news) => Some(Some(news)),
+                None => entry.closed.is_some().then_some(None),
+            }
+        };
+        signals.path.wait_for(|| node.look(&mut look)).await
+    }
+}
+
+impl fmt::Debug for PathWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PathWatch").field("conn", &self.conn).finish_non_exhaustive()
+    }
+}

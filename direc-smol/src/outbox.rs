@@ -1,0 +1,70 @@
+//! The way out: from the machine's transmits to the sockets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use direc_core::{Link, Transmit};
+
+use crate::{
+    node::Machine,
+    socket::{Sent, Socket},
+};
+
+/// Room for one transmit: 64 datagrams of the largest size over Ethernet. The machine's batch decides, not this.
+const ROOM: usize = 64 * 1500;
+
+/// The node's sockets, a buffer, and what met a full socket.
+pub(crate) struct Outbox {
+    pub(crate) sockets: Arc<[Socket]>,
+    buffer: Vec<u8>,
+    unsent: Option<Unsent>,
+    failures: Arc<AtomicU64>,
+}
+
+/// A transmit of which the first `offset` bytes in the buffer have gone.
+struct Unsent {
+    transmit: Transmit,
+    offset: usize,
+}
+
+impl Outbox {
+    pub(crate) fn new(sockets: Arc<[Socket]>, failures: Arc<AtomicU64>) -> Self {
+        Self { sockets, buffer: Vec::with_capacity(ROOM), unsent: None, failures }
+    }
+
+    /// Takes the machine's next transmit; `false` if there is none.
+    pub(crate) fn fill(&mut self, machine: &mut impl Machine, now: Instant) -> bool {
+        self.buffer.clear();
+        let transmit = machine.poll_transmit(now, &mut self.buffer);
+        self.unsent = transmit.map(|transmit| Unsent { transmit, offset: 0 });
+        self.unsent.is_some()
+    }
+
+    /// Sends what was taken; `false` if the socket is full.
+    pub(crate) fn flush(&mut self) -> bool {
+        let Some(Unsent { transmit, offset }) = &mut self.unsent else { return true };
+        let sent = match self.sockets.iter().find(|socket| socket.link == transmit.link) {
+            Some(socket) => socket.send(transmit, &self.buffer, *offset),
+            None => Sent::Done { failed: 1 },
+        };
+        let (Sent::Done { failed } | Sent::Full { failed, .. }) = sent;
+        if failed > 0 {
+            self.failures.fetch_add(failed, Ordering::Relaxed);
+        }
+        match sent {
+            Sent::Done { .. } => self.unsent = None,
+            Sent::Full { offset: reached, .. } => *offset = reached,
+        }
+        self.unsent.is_none()
+    }
+
+    /// The full socket that is waited for.
+    pub(crate) fn full(&self) -> Option<Link> {
+        self.unsent.as_ref().map(|unsent| unsent.transmit.link)
+    }
+}

@@ -1,0 +1,265 @@
+//! A peer on a real socket.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use direc_core::{
+    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Link, NodeId, PeerConfig, PeerTiming, RelayAddress,
+    RelayError, RelayUrl, TransportConfig,
+};
+use rustls::KeyLog;
+
+use crate::{
+    BindError, Connection, Watch, driver,
+    hub::{Next, PeerMachine},
+    node::{Guard, Node},
+    provider, resolve,
+    signal::PeerSignals,
+    socket::Socket,
+};
+
+/// How a [`Peer`] is set up.
+#[derive(Clone)]
+pub struct PeerOptions {
+    /// This peer's key.
+    pub identity: Identity,
+    /// The relay.
+    pub relay: RelayUrl,
+    /// Whom to accept. Nobody by default.
+    pub consent: Consent,
+    /// The local address; `None`, the default, takes any address of the relay's family and a port the system picks.
+    pub local: Option<SocketAddr>,
+    /// The waits.
+    pub timing: PeerTiming,
+    /// QUIC's settings between peers.
+    pub transport: TransportConfig,
+    /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+}
+
+impl PeerOptions {
+    /// Default settings: connects out, accepts nobody.
+    pub fn new(identity: Identity, relay: RelayUrl) -> Self {
+        Self {
+            identity,
+            relay,
+            consent: Consent::default(),
+            local: None,
+            timing: PeerTiming::default(),
+            transport: TransportConfig::default(),
+            key_log: None,
+        }
+    }
+}
+
+impl fmt::Debug for PeerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerOptions")
+            .field("identity", &self.identity)
+            .field("relay", &self.relay)
+            .field("consent", &self.consent)
+            .field("local", &self.local)
+            .field("timing", &self.timing)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A peer: P2 and P4 of the seed, for many other peers, on one UDP socket.
+///
+/// Clones are handles to the same peer. When the last of them and of its connections is dropped, the peer says
+/// good-bye and ends by itself.
+#[derive(Clone)]
+pub struct Peer {
+    guard: Arc<Guard<PeerMachine>>,
+    signals: Arc<PeerSignals>,
+    id: NodeId,
+    local: SocketAddr,
+}
+
+impl Peer {
+    /// Resolves the relay's host, binds the one UDP socket and starts the driver, which registers at the relay.
+    ///
+    /// Of a name with several addresses the first IPv4 one is taken, or else the first IPv6 one.
+    ///
+    /// # Errors
+    /// [`BindError`] names what could not be had. An unreachable relay is no such error: see [`Peer::registered`].
+    pub async fn bind(options: PeerOptions) -> Result<Self, BindError> {
+        let (relay, local) = resolve::addresses(&options.relay, options.local).await?;
+        let relay = RelayAddress { address: relay, key: options.relay.key };
+        let mut config = PeerConfig::new(options.identity, relay, provider::provider());
+        config.consent = options.consent;
+        config.timing = options.timing;
+        config.transport = options.transport;
+        config.key_log = options.key_log;
+
+        let socket = Socket::bind(Link::MAIN, local)?;
+        let local = socket.local_addr();
+        let core = direc_core::Peer::new(config, provider::seed()?, std::time::Instant::now())?;
+        let machine = PeerMachine::new(core);
+        let (id, signals) = (machine.core.id(), machine.signals.clone());
+        let node = Arc::new(Node::new(machine));
+        driver::start(node.clone(), vec![socket], "direc-peer")?;
+        Ok(Self { guard: Arc::new(Guard(node)), signals, id, local })
+    }
+
+    /// This peer's ID.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The socket's local address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Done when the relay knows this peer, so that others can connect to it.
+    ///
+    /// # Errors
+    /// The next attempt that fails ends this; unless [`RelayError::is_final`], the peer goes on trying, and this may
+    /// be called again.
+    pub async fn registered(&self) -> Result<(), RelayError> {
+        self.relay_outcome(false).await
+    }
+
+    /// Done when all cookies are confirmed as well: the relay knows this peer's addresses. That takes as long as it
+    /// takes; where UDP to the hole-punch ports is blocked, for ever.
+    ///
+    /// # Errors
+    /// As for [`Peer::registered`].
+    pub async fn warm(&self) -> Result<(), RelayError> {
+        self.relay_outcome(true).await
+    }
+
+    async fn relay_outcome(&self, warm: bool) -> Result<(), RelayError> {
+        let since = self.guard.look(|machine| machine.relay.told());
+        self.signals.relay.wait_for(|| self.guard.look(|machine| machine.relay.outcome(warm, since))).await
+    }
+
+    /// Connects to another peer: done when it has accepted and its key is proven.
+    ///
+    /// Dropping the future abandons the attempt. Works before the registration is done, too, and waits for it.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says who would not or could not.
+    pub async fn connect(&self, peer: NodeId) -> Result<Connection, ConnectError> {
+        self.connect_with(peer, ConnectOptions::default()).await
+    }
+
+    /// As [`Peer::connect`], with options.
+    ///
+    /// # Errors
+    /// As for [`Peer::connect`].
+    pub async fn connect_with(&self, peer: NodeId, options: ConnectOptions) -> Result<Connection, ConnectError> {
+        let (conn, done) = self.guard.call(|machine, now| machine.connect(now, peer, options))?;
+        let mut attempt = Attempt { guard: &self.guard, conn: Some(conn) };
+        let outcome = done.wait_for(|| self.guard.look(|machine| machine.outcome(conn))).await;
+        attempt.conn = None;
+        Ok(Connection::new(self.guard.clone(), outcome?))
+    }
+
+    /// The next connection that another peer made to this one; `None` once this peer is closed.
+    ///
+    /// Up to 256 wait to be accepted.
+    pub async fn accept(&self) -> Option<Connection> {
+        match self.signals.incoming.wait_for(|| self.guard.look(PeerMachine::next_incoming)).await {
+            Next::Some(standing) => Some(Connection::new(self.guard.clone(), standing)),
+            Next::Over => None,
+        }
+    }
+
+    /// The next offer that is asked for ([`Consent::Ask`], [`Consent::Listed`] with `ask_others`); `None` once this
+    /// peer is closed.
+    ///
+    /// Up to 64 wait; the rest are refused.
+    pub async fn offered(&self) -> Option<Offer> {
+        match self.signals.offer.wait_for(|| self.guard.look(PeerMachine::next_offer)).await {
+            Next::Some((conn, peer)) => Some(Offer { guard: self.guard.clone(), conn, peer, answered: false }),
+            Next::Over => None,
+        }
+    }
+
+    /// The news of this peer, from now on.
+    pub fn watch(&self) -> Watch {
+        Watch(self.guard.look(|machine| machine.feed.watch()))
+    }
+
+    /// Datagrams received and dropped, by reason.
+    pub fn drops(&self) -> Drops {
+        self.guard.look(|machine| machine.core.drops().clone())
+    }
+
+    /// Datagrams that the system would not send. QUIC takes them for lost on the way.
+    pub fn send_failures(&self) -> u64 {
+        self.guard.send_failures()
+    }
+
+    /// Says good-bye to everyone and waits until it is said, at most 3 s; then the socket is closed and the driver's
+    /// thread gone. All connections end, and everything that waits is told so.
+    pub async fn close(&self) {
+        self.guard.close().await;
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// An attempt that is waited for: given up when dropped before its end.
+struct Attempt<'a> {
+    guard: &'a Guard<PeerMachine>,
+    conn: Option<ConnId>,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn {
+            self.guard.call(|machine, now| machine.release(now, conn));
+        }
+    }
+}
+
+/// Another peer wants to connect (S5). Dropped: refused.
+pub struct Offer {
+    guard: Arc<Guard<PeerMachine>>,
+    conn: ConnId,
+    peer: NodeId,
+    answered: bool,
+}
+
+impl Offer {
+    /// Who wants to connect, as proven to the relay. The connection proves it again, end to end.
+    pub fn peer(&self) -> NodeId {
+        self.peer
+    }
+
+    /// Lets it connect (S6): [`Peer::accept`] gives the connection once it stands.
+    pub fn accept(mut self) {
+        self.answer(true);
+    }
+
+    /// Refuses it.
+    pub fn refuse(mut self) {
+        self.answer(false);
+    }
+
+    fn answer(&mut self, accept: bool) {
+        self.answered = true;
+        self.guard.call(|machine, now| machine.answer(now, self.conn, accept));
+    }
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answer(false);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A relay on real sockets.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use direc_core::{
+    Arrival, ConfigError, Identity, Link, NodeId, RelayConfig, RelayEvent, RelayLimits, RelayStats, RelayUrl, Transmit,
+};
+use rustls::KeyLog;
+
+use crate::{
+    BindError, RelayNews, RelayWatch, driver,
+    feed::Feed,
+    node::{Guard, Machine, Node},
+    provider,
+    signal::Wakes,
+    socket::Socket,
+};
+
+/// How a [`RelayServer`] is set up.
+#[derive(Clone)]
+pub struct RelayOptions {
+    /// The relay's key.
+    pub identity: Identity,
+    /// The address of its QUIC socket; port 0: the system picks.
+    pub listen: SocketAddr,
+    /// The ports of its hole-punch sockets, on the same IP address; 0: the system picks; none: two that it picks.
+    pub punch_ports: Vec<u16>,
+    /// The seed's delay between telling P4 and telling P2. 0.
+    pub delay: Duration,
+    /// The limits.
+    pub limits: RelayLimits,
+    /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
+    pub key_log: Option<Arc<dyn KeyLog>>,
+}
+
+impl RelayOptions {
+    /// Default settings.
+    pub fn new(identity: Identity, listen: SocketAddr) -> Self {
+        Self {
+            identity,
+            listen,
+            punch_ports: Vec::new(),
+            delay: Duration::ZERO,
+            limits: RelayLimits::default(),
+            key_log: None,
+        }
+    }
+}
+
+impl fmt::Debug for RelayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayOptions").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// A running relay, P3 of the seed. Dropped, it says good-bye and ends by itself.
+pub struct RelayServer {
+    guard: Guard<RelayMachine>,
+    id: NodeId,
+    local: SocketAddr,
+    punch: Vec<SocketAddr>,
+}
+
+impl RelayServer {
+    /// Binds the sockets and starts the driver.
+    ///
+    /// # Errors
+    /// [`BindError`] names what could not be had: mostly an address and port in use.
+    pub fn bind(options: RelayOptions) -> Result<Self, BindError> {
+        let sockets = bind_all(options.listen, &options.punch_ports)?;
+        let addresses: Vec<_> = sockets.iter().map(Socket::local_addr).collect();
+        let (local, punch) = (addresses[0], addresses[1..].to_vec());
+        let ports = punch.iter().map(SocketAddr::port).collect();
+        let mut config = RelayConfig::new(options.identity, ports, provider::provider());
+        config.delay = options.delay;
+        config.limits = options.limits;
+        config.key_log = options.key_log;
+
+        let core = direc_core::Relay::new(config, provider::seed()?, Instant::now())?;
+        let id = core.id();
+        let node = Arc::new(Node::new(RelayMachine { core, feed: Feed::new() }));
+        driver::start(node.clone(), sockets, "direc-relay")?;
+        Ok(Self { guard: Guard(node), id, local, punch })
+    }
+
+    /// The relay's ID.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The address of its QUIC socket.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The addresses of its hole-punch sockets.
+    pub fn punch_addrs(&self) -> &[SocketAddr] {
+        &self.punch
+    }
+
+    /// The URL peers use, with `public_host` in it as it is given ([`RelayUrl::new`] checks one), or else the address
+    /// listened on; a relay that listens on all addresses is then found on this machine only.
+    pub fn url(&self, public_host: Option<&str>) -> RelayUrl {
+        let host = match (public_host, self.local.ip()) {
+            (Some(host), _) => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            (None, IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            (None, IpAddr::V6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+            (None, ip) => ip.to_string(),
+        };
+        RelayUrl { host, port: self.local.port(), key: self.id }
+    }
+
+    /// The news of this relay, from now on.
+    pub fn watch(&self) -> RelayWatch {
+        RelayWatch(self.guard.look(|machine| machine.feed.watch()))
+    }
+
+    /// The relay's figures.
+    pub fn stats(&self) -> RelayStats {
+        self.guard.look(|machine| machine.core.stats())
+    }
+
+    /// Datagrams that the system would not send.
+    pub fn send_failures(&self) -> u64 {
+        self.guard.send_failures()
+    }
+
+    /// Says good-bye to everyone and waits until it is said, at most 3 s; then the sockets are closed and the driver's
+    /// thread gone.
+    pub async fn close(&self) {
+        self.guard.close().await;
+    }
+}
+
+impl fmt::Debug for RelayServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayServer").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// The QUIC socket first, then the hole-punch sockets.
+fn bind_all(listen: SocketAddr, punch_ports: &[u16]) -> Result<Vec<Socket>, BindError> {
+    let punch_ports = if punch_ports.is_empty() { &[0, 0] } else { punch_ports };
+    let mut sockets = vec![Socket::bind(Link::MAIN, listen)?];
+    for (index, &port) in punch_ports.iter().enumerate() {
+        let index = u8::try_from(index).map_err(|_| ConfigError::Setting("too many hole-punch ports"))?;
+        sockets.push(Socket::bind(Link::punch(index), SocketAddr::new(listen.ip(), port))?);
+    }
+    Ok(sockets)
+}
+
+/// direc-core's relay, and whoever watches it.
+struct RelayMachine {
+    core: direc_core::Relay,
+    feed: Feed<RelayNews>,
+}
+
+impl Machine for RelayMachine {
+    fn handle_datagram(&mut self, now: Instant, arrival: Arrival, data: BytesMut) {
+        self.core.handle_datagram(now, arrival, data);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.core.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        self.core.poll_transmit(now, buffer)
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        self.core.poll_timeout().map(|wake| wake.at)
+    }
+
+    fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {
+        while let Some(event) = self.core.poll_event() {
+            let news = match event {
+                RelayEvent::Registered { peer, address } => RelayNews::Registered { peer, address },
+                RelayEvent::Left { peer } => RelayNews::Left { peer },
+                RelayEvent::Refused { client, server, reason } => RelayNews::Refused { client, server, reason },
+                RelayEvent::Step(step) => RelayNews::Step(step),
+                other => {
+                    log::debug!("an event this version does not know: {other:?}");
+                    continue;
+                }
+            };
+            self.feed.publish(now, &news, wakes);
+        }
+    }
+
+    fn shutdown(&mut self, now: Instant, _wakes: &mut Wakes) {
+        self.core.shutdown(now);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.core.is_drained()
+    }
+
+    fn ended(&mut self, wakes: &mut Wakes) {
+        self.feed.close(wakes);
+    }
+}

@@ -1,0 +1,240 @@
+//! One UDP socket: batches in and out with GRO, GSO and ECN, by quinn-udp.
+
+use std::{
+    io::{self, IoSliceMut},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+};
+
+use async_io::Async;
+use bytes::BytesMut;
+use direc_core::{Arrival, Link, Transmit, quic_types::EcnCodepoint};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+
+use crate::BindError;
+
+/// Socket buffers asked for. The system may give less; what bursts past them is lost like on any full queue. 4 MiB
+/// holds the default window of a stream.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Received buffers taken at once. Each may hold up to 64 datagrams (GRO).
+pub(crate) const RECEIVE_BATCH: usize = 8;
+/// The largest UDP payload there is, which is also the most that GRO puts into one buffer.
+const RECEIVE_BUFFER: usize = 1 << 16;
+/// The most bytes that one GSO send may hold: the largest UDP payload over IPv4.
+const SEND_LIMIT: usize = 65_507;
+
+/// A bound UDP socket that never blocks.
+pub(crate) struct Socket {
+    pub(crate) io: Async<UdpSocket>,
+    pub(crate) link: Link,
+    state: UdpSocketState,
+    local: SocketAddr,
+}
+
+/// What sending came to.
+pub(crate) enum Sent {
+    /// All of it was handed over, except so many datagrams that the system would not send.
+    Done { failed: u64 },
+    /// The socket is full from byte `offset` on.
+    Full { offset: usize, failed: u64 },
+}
+
+impl Socket {
+    pub(crate) fn bind(link: Link, address: SocketAddr) -> Result<Self, BindError> {
+        Self::open(link, address).map_err(|error| BindError::Socket { address, error })
+    }
+
+    fn open(link: Link, address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            socket.set_only_v6(false)?;
+        }
+        for (which, result) in [
+            ("send", socket.set_send_buffer_size(SOCKET_BUFFER)),
+            ("receive", socket.set_recv_buffer_size(SOCKET_BUFFER)),
+        ] {
+            if let Err(error) = result {
+                log::debug!("the {which} buffer stays as it is: {error}");
+            }
+        }
+        socket.bind(&address.into())?;
+        let socket = UdpSocket::from(socket);
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        make_room_for_ecn(&socket);
+        let local = socket.local_addr()?;
+        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Takes what has arrived, at most [`RECEIVE_BATCH`] buffers; says how many.
+    pub(crate) fn receive(&self, room: &mut Room, arrived: &mut Vec<(Arrival, BytesMut)>) -> usize {
+        let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
+        let mut chunks = room.0.chunks_exact_mut(RECEIVE_BUFFER);
+        let mut slices: [IoSliceMut<'_>; RECEIVE_BATCH] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let count = match self.state.recv(UdpSockRef::from(&self.io), &mut slices, &mut metas) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
+            Err(error) => {
+                // A past send's ICMP answer may surface here; whoever is gone will be missed by QUIC's timers.
+                log::debug!("receiving at {}: {error}", self.local);
+                return 0;
+            }
+        };
+        for (meta, slice) in metas.iter().zip(&slices).take(count) {
+            arrived.push((self.arrival(meta), BytesMut::from(&slice[..meta.len])));
+        }
+        count
+    }
+
+    fn arrival(&self, meta: &RecvMeta) -> Arrival {
+        let ip = meta.addr.ip().to_canonical();
+        Arrival {
+            link: self.link,
+            remote: SocketAddr::new(ip, meta.addr.port()),
+            ecn: meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
+            stride: meta.stride,
+        }
+    }
+
+    /// Sends the datagrams of `transmit` in `bytes` from `offset` on, in as few calls as the system allows.
+    ///
+    /// A datagram that the system will not send counts as lost on the way: QUIC copes with that, and with nothing else.
+    pub(crate) fn send(&self, transmit: &Transmit, bytes: &[u8], mut offset: usize) -> Sent {
+        let segment = transmit.segment_size.unwrap_or(bytes.len()).max(1);
+        let destination = self.destination(transmit.remote);
+        let mut failed = 0;
+        while offset < bytes.len() {
+            let most = self.state.max_gso_segments();
+            let length = (segment * most.min(SEND_LIMIT / segment).max(1)).min(bytes.len() - offset);
+            let outgoing = quinn_udp::Transmit {
+                destination,
+                ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+                contents: &bytes[offset..offset + length],
+                segment_size: Some(segment),
+                src_ip: None,
+            };
+            match self.state.try_send(UdpSockRef::from(&self.io), &outgoing) {
+                Ok(()) => offset += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Full { offset, failed },
+                // The driver took offence at GSO, and quinn-udp has noted it: again, one by one.
+                Err(_) if length > segment && self.state.max_gso_segments() < most => {}
+                Err(error) => {
+                    failed += length.div_ceil(segment) as u64;
+                    log::debug!("sending {length} bytes from {} to {destination}: {error}", self.local);
+                    offset += length;
+                }
+            }
+        }
+        Sent::Done { failed }
+    }
+
+    /// As this socket needs it: one for both families wants IPv4 addresses mapped.
+    fn destination(&self, remote: SocketAddr) -> SocketAddr {
+        match remote {
+            SocketAddr::V4(v4) if self.local.is_ipv6() => {
+                let mapped: Ipv6Addr = v4.ip().to_ipv6_mapped();
+                SocketAddr::new(IpAddr::V6(mapped), v4.port())
+            }
+            other => other,
+        }
+    }
+}
+
+/// quinn-udp 0.6.3 asks for timestamps, which leave no room for the ECN bits in its 96 bytes of control messages when a
+/// buffer holds several datagrams. Nobody reads the timestamps here.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn make_room_for_ecn(socket: &UdpSocket) {
+    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestampns};
+    if let Err(error) = setsockopt(socket, ReceiveTimestampns, &false) {
+        log::debug!("timestamps stay on: {error}");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn make_room_for_ecn(_socket: &UdpSocket) {}
+
+/// Room for one batch of received buffers.
+pub(crate) struct Room(Vec<u8>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(vec![0; RECEIVE_BATCH * RECEIVE_BUFFER])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(address: &str) -> Socket {
+        Socket::bind(Link::MAIN, address.parse().unwrap()).unwrap()
+    }
+
+    fn transmit(remote: SocketAddr, segment_size: Option<usize>) -> Transmit {
+        Transmit { link: Link::MAIN, remote, ecn: Some(EcnCodepoint::Ect0), size: 0, segment_size }
+    }
+
+    /// Everything that arrives until `bytes` are there: datagrams, as their strides say.
+    fn drain(socket: &Socket, bytes: usize) -> Vec<(Arrival, Vec<u8>)> {
+        let (mut room, mut arrived, mut datagrams) = (Room::new(), Vec::new(), Vec::new());
+        let mut got = 0;
+        while got < bytes {
+            async_io::block_on(socket.io.readable()).unwrap();
+            socket.receive(&mut room, &mut arrived);
+            for (arrival, data) in arrived.drain(..) {
+                got += data.len();
+                datagrams.extend(data.chunks(arrival.stride).map(|datagram| (arrival, datagram.to_vec())));
+            }
+        }
+        datagrams
+    }
+
+    #[test]
+    fn a_batch_arrives_as_the_datagrams_it_holds() {
+        batch(&socket("127.0.0.1:0"), &socket("127.0.0.1:0"));
+        let (four, both) = (socket("127.0.0.1:0"), socket("[::]:0"));
+        batch(&four, &both);
+        batch(&both, &four);
+        batch(&socket("[::1]:0"), &socket("[::1]:0"));
+    }
+
+    fn batch(from: &Socket, to: &Socket) {
+        let loopback = if from.local.ip().is_unspecified() { to.local.ip() } else { from.local.ip() };
+        let at = |socket: &Socket| SocketAddr::new(loopback, socket.local.port());
+        // More than one GSO send can hold, the last datagram shorter.
+        let bytes: Vec<u8> = (0..100 * 1200 - 7).map(|i| (i / 1200) as u8).collect();
+        assert!(matches!(from.send(&transmit(at(to), Some(1200)), &bytes, 0), Sent::Done { failed: 0 }));
+        let datagrams = drain(to, bytes.len());
+        assert_eq!(datagrams.len(), 100);
+        for (index, (arrival, datagram)) in datagrams.iter().enumerate() {
+            assert_eq!(arrival.remote, at(from));
+            assert_eq!(arrival.ecn, Some(EcnCodepoint::Ect0));
+            assert_eq!(datagram.len(), if index == 99 { 1193 } else { 1200 });
+            assert!(datagram.iter().all(|&byte| byte == index as u8));
+        }
+    }
+
+    #[test]
+    fn a_socket_for_both_families_shows_ipv4_as_ipv4() {
+        let (both, four) = (socket("[::]:0"), socket("127.0.0.1:0"));
+        let target = SocketAddr::new([127, 0, 0, 1].into(), both.local_addr().port());
+        assert!(matches!(four.send(&transmit(target, None), b"to", 0), Sent::Done { failed: 0 }));
+        let (arrival, _) = drain(&both, 2).remove(0);
+        assert_eq!(arrival.remote, four.local_addr());
+        assert!(matches!(both.send(&transmit(arrival.remote, None), b"fro", 0), Sent::Done { failed: 0 }));
+        assert_eq!(drain(&four, 3)[0].1, b"fro");
+    }
+
+    #[test]
+    fn a_datagram_that_cannot_be_sent_is_counted_and_forgotten() {
+        let socket = socket("127.0.0.1:0");
+        let (good, bad) = (socket.local_addr(), "[2001:db8::1]:9".parse().unwrap());
+        assert!(matches!(socket.send(&transmit(bad, None), b"lost", 0), Sent::Done { failed: 1 }));
+        assert!(matches!(socket.send(&transmit(good, None), &[0; 70_000], 0), Sent::Done { failed: 1 }));
+        assert!(matches!(socket.send(&transmit(good, None), b"here", 0), Sent::Done { failed: 0 }));
+    }
+}
