@@ -1,0 +1,23 @@
+//! Where keys live unless the command line says otherwise (XDG Base Directory Specification 0.8).
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// The peer's key: in the user's folder for settings, else here.
+pub fn peer_key() -> PathBuf {
+    folder("XDG_CONFIG_HOME", ".config").unwrap_or_else(|| PathBuf::from("direc-data")).join("peer.key")
+}
+
+/// The relay's folder: in the user's folder for data, else here.
+pub fn relay_data() -> PathBuf {
+    folder("XDG_DATA_HOME", ".local/share").unwrap_or_else(|| PathBuf::from("direc-data"))
+}
+
+/// The specification has relative paths ignored.
+fn folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(Path::new(below_home))))?;
+    Some(base.join("direc"))
+}

@@ -1,0 +1,226 @@
+//! What `ping`, `connect` and `bench` have in common: connecting, telling the path, and the summary.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use direc_core::ConnectOptions;
+use direc_smol::{Connection, Peer};
+use smol::{
+    Task,
+    future::or,
+    io::{AsyncReadExt, AsyncWriteExt},
+};
+
+use super::{
+    bench, connect,
+    options::{Action, Client, Options, PathChoice},
+    paths::{Paths, Told},
+    ping, register,
+};
+use crate::{
+    clock::{ms, ms_between},
+    events::{Event, Summary, path_text},
+    failure::Failure,
+    out::Out,
+    protocol::{PING_LEN, Request},
+    signals::Interrupted,
+    wait::within,
+};
+
+/// How long a client waits for its cookies to be confirmed before it connects without: it is only faster with them.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// How long the good-bye may take.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+/// Streams break a moment before the connection has told why.
+const JUST_NOW: Duration = Duration::from_millis(50);
+
+pub(super) async fn run(
+    started: Instant,
+    options: &Options,
+    client: &Client,
+    out: Out,
+    mut interrupted: Interrupted,
+) -> Result<(), Failure> {
+    let out = if matches!(client.action, Action::Connect) { out.leave_stdout() } else { out };
+    let seen = Seen::default();
+    let mut peer = None;
+    let result =
+        or(attempt(started, options, client, out, &seen, &mut peer), interruption(client, &mut interrupted)).await;
+    let result = seen.finish(out, result).await;
+    if let Some(peer) = peer {
+        peer.close().await;
+    }
+    if let Err(failure) = &result {
+        out.event(&Event::Error { what: failure.to_string() });
+        out.note(&format!("peer: {failure}"));
+    }
+    out.event(&Event::Summary(seen.lock().summary));
+    result.map_err(|_| Failure::Told)
+}
+
+/// Ctrl-C is how a ping without a count ends, and breaks off everything else.
+async fn interruption(client: &Client, interrupted: &mut Interrupted) -> Result<(), Failure> {
+    interrupted.wait().await;
+    match client.action {
+        Action::Ping { .. } => Ok(()),
+        Action::Connect | Action::Bench { .. } => Err(Failure::Failed("interrupted".into())),
+    }
+}
+
+async fn attempt(
+    started: Instant,
+    options: &Options,
+    client: &Client,
+    out: Out,
+    seen: &Seen,
+    keep: &mut Option<Peer>,
+) -> Result<(), Failure> {
+    let peer = register(started, options, out).await?;
+    let peer = &*keep.insert(peer);
+    // Whatever is wrong with the cookies, the connection itself does not need them.
+    let _ = within(WARM_UP, peer.warm()).await;
+
+    let session = Session::open(peer, client, out, seen).await?;
+    if client.path == PathChoice::Direct {
+        let direct = async { session.conn.direct().await.map_err(|why| Failure::new("no direct path", why)) };
+        let closed = async { Err(Failure::of(session.conn.closed().await)) };
+        or(direct, closed).await?;
+    }
+    let result = match client.action {
+        Action::Ping { count, interval } => ping::run(&session, count, interval).await,
+        Action::Connect => connect::run(&session).await,
+        Action::Bench { load, down } => bench::run(&session, load, down).await,
+    };
+    // A broken stream is told by the reason for which the connection ended, if it has.
+    match result {
+        Err(failure) => Err(session.why_it_ended().await.map_or(failure, Failure::of)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// What a command has come to so far: it stays when the command breaks off.
+#[derive(Clone, Default)]
+pub(super) struct Seen(Arc<Mutex<Findings>>);
+
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) summary: Summary,
+    conn: Option<Connection>,
+    follower: Option<Task<()>>,
+}
+
+impl Seen {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Findings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection if there is one, and tells how it ended.
+    async fn finish(&self, out: Out, result: Result<(), Failure>) -> Result<(), Failure> {
+        let (conn, follower) = {
+            let mut findings = self.lock();
+            (findings.conn.take(), findings.follower.take())
+        };
+        let Some(conn) = conn else { return result };
+        {
+            let mut findings = self.lock();
+            findings.summary.path = Some(conn.path().into());
+            findings.summary.rtt_ms = Some(ms(conn.stats().rtt));
+        }
+        conn.close(0, b"done");
+        let reason = within(GOOD_BYE, conn.closed()).await;
+        // It ends by itself, once it has told every path.
+        if let Some(follower) = follower {
+            let _ = within(GOOD_BYE, follower).await;
+        }
+        if let Some(reason) = reason {
+            out.event(&Event::Closed { reason: reason.to_string() });
+        }
+        result
+    }
+}
+
+/// A connection, and when it was asked for.
+pub(super) struct Session {
+    pub(super) conn: Connection,
+    pub(super) out: Out,
+    pub(super) seen: Seen,
+    started: Instant,
+}
+
+impl Session {
+    async fn open(peer: &Peer, client: &Client, out: Out, seen: &Seen) -> Result<Self, Failure> {
+        let options = ConnectOptions { relay_only: client.path == PathChoice::Relay };
+        let started = Instant::now();
+        let conn = peer.connect_with(client.peer, options).await.map_err(Failure::of)?;
+        let connected = ms_between(started, Instant::now());
+        let paths = Paths::of(&conn).await;
+        let path = paths.began;
+        out.event(&Event::Connected { peer: conn.peer().to_string(), path: path.into(), ms: Some(connected) });
+        out.say(&format!("connected to {} after {connected:.1} ms by {}", conn.peer().short(), path_text(path)));
+        {
+            let mut findings = seen.lock();
+            findings.summary.connected_ms = Some(connected);
+            findings.conn = Some(conn.clone());
+            findings.follower = Some(smol::spawn(paths.follow(started, out, {
+                let seen = seen.clone();
+                move |news| told(&news, out, &seen)
+            })));
+        }
+        Ok(Self { conn, out, seen: seen.clone(), started })
+    }
+
+    /// Milliseconds since the connect call.
+    pub(super) fn ms(&self) -> f64 {
+        ms_between(self.started, Instant::now())
+    }
+
+    /// The first byte of application data has come back.
+    pub(super) fn first_byte(&self) {
+        let ms = self.ms();
+        self.seen.lock().summary.first_byte_ms = Some(ms);
+        self.out.event(&Event::FirstByte { ms });
+    }
+
+    /// One round trip of application data, so that there is a first byte.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        let (mut send, mut recv) = self.conn.open_bi().await.map_err(Failure::of)?;
+        let probe = [Request::Ping.to_bytes(), vec![0; PING_LEN]].concat();
+        send.write_all(&probe).await.map_err(Failure::of)?;
+        send.finish().map_err(Failure::of)?;
+        recv.read_exact(&mut [0; PING_LEN]).await.map_err(Failure::of)?;
+        self.first_byte();
+        Ok(())
+    }
+
+    /// Waits until the other side has dealt with everything it was sent: closing the connection throws away what its
+    /// program has not read yet.
+    pub(super) async fn all_dealt_with(&self) -> Result<(), Failure> {
+        let (mut send, mut recv) = self.conn.open_bi().await.map_err(Failure::of)?;
+        send.write_all(&Request::Done.to_bytes()).await.map_err(Failure::of)?;
+        send.finish().map_err(Failure::of)?;
+        recv.read_to_end(0).await.map_err(Failure::of).map(drop)
+    }
+
+    /// The reason for which the connection has ended; `None` if it stands.
+    async fn why_it_ended(&self) -> Option<direc_core::CloseReason> {
+        within(JUST_NOW, self.conn.closed()).await
+    }
+}
+
+/// Keeps in mind when the first direct path came, and says in words what the person does not know yet.
+fn told(told: &Told, out: Out, seen: &Seen) {
+    match *told {
+        Told::Path { path, ms, rtt_ms, moved } => {
+            if path.is_direct() {
+                seen.lock().summary.direct_ms.get_or_insert(ms);
+            }
+            if moved {
+                let rtt = rtt_ms.map_or(String::new(), |rtt| format!(" (round trip {rtt:.1} ms)"));
+                out.say(&format!("now {} after {ms:.1} ms{rtt}", path_text(path)));
+            }
+        }
+        Told::NotDirect(why) => out.note(&format!("staying on the relay: {why}")),
+    }
+}

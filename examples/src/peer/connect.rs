@@ -1,0 +1,38 @@
+//! `peer connect`: standard input and output to and from the other side.
+
+use std::time::Instant;
+
+use smol::{
+    future::{or, zip},
+    io::AsyncWriteExt,
+};
+
+use super::{
+    client::Session,
+    pipe::{self, Sink},
+    terminal::Stdin,
+};
+use crate::{clock::seconds, failure::Failure, protocol::Request};
+
+pub(super) async fn run(session: &Session) -> Result<(), Failure> {
+    let (mut send, mut recv) = session.conn.open_bi().await.map_err(Failure::of)?;
+    send.write_all(&Request::Pipe.to_bytes()).await.map_err(Failure::of)?;
+    let started = Instant::now();
+    let mut input = Stdin::open();
+    let mut sink = if session.out.json() { Sink::Events(session.out) } else { Sink::stdout() };
+    let streams = async {
+        let both = zip(pipe::outward(&mut input, &mut send), pipe::inward(&mut recv, &mut sink)).await;
+        {
+            let summary = &mut session.seen.lock().summary;
+            summary.bytes = Some(both.0.bytes + both.1.bytes);
+            summary.seconds = Some(seconds(started.elapsed()));
+        }
+        both.1.result?;
+        both.0.result?;
+        session.all_dealt_with().await
+    };
+    let closed = async { Err(Failure::of(session.conn.closed().await)) };
+    // The first echo is measured beside the user's data; whether it comes is no condition.
+    let streams = zip(streams, async { drop(session.probe().await) });
+    or(async { streams.await.0 }, closed).await
+}

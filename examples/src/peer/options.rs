@@ -1,0 +1,270 @@
+//! The command line of `peer`.
+
+use std::{path::PathBuf, time::Duration};
+
+use direc_core::{Consent, NodeId, RelayUrl};
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::{
+    args::{self, misfit},
+    failure::Failure,
+    protocol::Load,
+};
+
+const HELP: &str = "\
+peer: a direct, private connection to another machine, whatever NATs lie between
+
+usage: peer --relay URL [--key FILE] [--json] COMMAND
+
+commands:
+  serve [--echo] [--allow ID|any]... [--yes]
+      Waits for connections and prints this peer's ID once the relay knows it. Always answers `ping` and `bench`.
+      --echo        sends back what `connect` sends; without it, that is printed here, and what is typed here goes
+                    there (one connection at a time)
+      --allow ID    lets this peer in without asking, and nobody else; may be repeated; `any` lets everyone in
+      --yes         lets in everyone who would be asked for
+      Without --allow and --yes, each peer is asked for on the terminal.
+  ping ID [--count N] [--interval MS]
+      Round trips through the connection, one a second unless said otherwise, until N of them or Ctrl-C.
+  connect ID
+      Standard input and output to and from the other side. Ends when both directions have ended.
+  bench ID [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
+      Sends (--up, the default) or fetches (--down) as fast as it goes or at R Mbit/s, for 10 seconds unless said
+      otherwise. N may end in K, M or G (powers of 1,024).
+
+options:
+  --relay URL     the relay, as it prints it: direc://HOST:PORT#FINGERPRINT
+  --key FILE      this peer's key, made on first use, readable by its owner only
+                  (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key)
+  --path WHICH    for ping, connect and bench: `auto` (the default) begins through the relay and moves to the direct
+                  path when there is one, `direct` waits for that, `relay` stays
+  --json          standard output carries one JSON object a line, and nothing else
+  -h, --help      this text
+  -V, --version   the version
+
+exit code: 0 when it did what was asked, 1 when not, 2 when the command line makes no sense.
+DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log on standard error.";
+
+const VERSION: &str = concat!("peer ", env!("CARGO_PKG_VERSION"));
+
+/// What the command line asks for.
+pub(super) enum Parsed {
+    Run(Options),
+    Say(&'static str),
+}
+
+/// A command and what all of them need.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) relay: RelayUrl,
+    pub(super) key: Option<PathBuf>,
+    pub(super) command: Command,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Serve(Serve),
+    Client(Client),
+}
+
+#[derive(Debug)]
+pub(super) struct Serve {
+    pub(super) consent: Consent,
+    /// Nobody is asked: offers are accepted.
+    pub(super) yes: bool,
+    pub(super) echo: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) peer: NodeId,
+    pub(super) path: PathChoice,
+    pub(super) action: Action,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Action {
+    Ping { count: Option<u64>, interval: Duration },
+    Connect,
+    Bench { load: Load, down: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathChoice {
+    Auto,
+    Direct,
+    Relay,
+}
+
+impl std::str::FromStr for PathChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "direct" => Ok(Self::Direct),
+            "relay" => Ok(Self::Relay),
+            _ => Err("it is one of auto, direct, relay"),
+        }
+    }
+}
+
+/// Everything that may stand on the line, as it was read.
+#[derive(Default)]
+struct Line {
+    relay: Option<RelayUrl>,
+    key: Option<PathBuf>,
+    words: Vec<String>,
+    /// Flags that were given, and the commands that know them.
+    flags: Vec<(&'static str, &'static [&'static str])>,
+    path: Option<PathChoice>,
+    echo: bool,
+    yes: bool,
+    any: bool,
+    allow: Vec<NodeId>,
+    count: Option<u64>,
+    interval: Option<Duration>,
+    bytes: Option<u64>,
+    time: Option<Duration>,
+    bits_per_second: Option<u64>,
+    up: bool,
+    down: bool,
+}
+
+const SERVE: &[&str] = &["serve"];
+const PING: &[&str] = &["ping"];
+const BENCH: &[&str] = &["bench"];
+const CLIENTS: &[&str] = &["ping", "connect", "bench"];
+
+pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
+    let mut line = Line::default();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
+            Arg::Long("json") => {}
+            Arg::Long("relay") => line.relay = Some(args::value(&mut parser, "--relay")?),
+            Arg::Long("key") => line.key = Some(parser.value()?.into()),
+            Arg::Value(word) => line.words.push(word.string()?),
+            Arg::Long("echo") => (line.echo, _) = (true, line.flag("--echo", SERVE)),
+            Arg::Long("yes") => (line.yes, _) = (true, line.flag("--yes", SERVE)),
+            Arg::Long("allow") => {
+                line.flag("--allow", SERVE);
+                match parser.value()? {
+                    word if word == "any" => line.any = true,
+                    word => line.allow.push(args::parsed(word, "--allow")?),
+                }
+            }
+            Arg::Long("count") => {
+                line.flag("--count", PING);
+                line.count = Some(args::value(&mut parser, "--count")?);
+            }
+            Arg::Long("interval") => {
+                line.flag("--interval", PING);
+                line.interval = Some(milliseconds(args::value(&mut parser, "--interval")?)?);
+            }
+            Arg::Long("bytes") => {
+                line.flag("--bytes", BENCH);
+                line.bytes = Some(args::bytes(&mut parser, "--bytes")?);
+            }
+            Arg::Long("seconds") => {
+                line.flag("--seconds", BENCH);
+                line.time = Some(args::duration(&mut parser, "--seconds")?);
+            }
+            Arg::Long("rate-mbit") => {
+                line.flag("--rate-mbit", BENCH);
+                line.bits_per_second = Some(megabits(args::value(&mut parser, "--rate-mbit")?)?);
+            }
+            Arg::Long("up") => (line.up, _) = (true, line.flag("--up", BENCH)),
+            Arg::Long("down") => (line.down, _) = (true, line.flag("--down", BENCH)),
+            Arg::Long("path") => {
+                line.flag("--path", CLIENTS);
+                line.path = Some(args::value(&mut parser, "--path")?);
+            }
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    line.options().map(Parsed::Run)
+}
+
+fn milliseconds(text: f64) -> Result<Duration, Failure> {
+    if (0.1..=86_400_000.0).contains(&text) {
+        Ok(Duration::from_secs_f64(text / 1e3))
+    } else {
+        misfit("--interval: between 0.1 and 86400000 milliseconds")
+    }
+}
+
+fn megabits(number: f64) -> Result<u64, Failure> {
+    if (0.000_1..=1e6).contains(&number) {
+        Ok((number * 1e6) as u64)
+    } else {
+        misfit("--rate-mbit: between 0.0001 and 1000000")
+    }
+}
+
+impl Line {
+    fn flag(&mut self, name: &'static str, commands: &'static [&'static str]) {
+        self.flags.push((name, commands));
+    }
+
+    fn options(mut self) -> Result<Options, Failure> {
+        let mut words = std::mem::take(&mut self.words).into_iter();
+        let Some(command) = words.next() else {
+            return misfit("a command is missing: serve, ping, connect or bench");
+        };
+        if ![SERVE, CLIENTS].concat().contains(&command.as_str()) {
+            return misfit(format!("'{command}' is none of serve, ping, connect, bench"));
+        }
+        if let Some((flag, _)) = self.flags.iter().find(|(_, commands)| !commands.contains(&command.as_str())) {
+            return misfit(format!("{flag} does not belong to {command}"));
+        }
+        let peer = if command == "serve" { None } else { words.next() };
+        if let Some(word) = words.next() {
+            return misfit(format!("'{word}' is one word too many"));
+        }
+        let Some(relay) = self.relay.clone() else {
+            return misfit("--relay URL is missing: the URL that the relay prints");
+        };
+        let key = self.key.take();
+        let command = if command == "serve" {
+            Command::Serve(self.serve()?)
+        } else {
+            let Some(peer) = peer else {
+                return misfit(format!("{command} needs the other peer's ID: the one that its `serve` prints"));
+            };
+            let peer = args::parsed(peer.into(), "ID")?;
+            let path = self.path.unwrap_or(PathChoice::Auto);
+            Command::Client(Client { peer, path, action: self.action(&command)? })
+        };
+        Ok(Options { relay, key, command })
+    }
+
+    fn serve(self) -> Result<Serve, Failure> {
+        let consent = match (self.any, self.allow.is_empty()) {
+            (true, true) => Consent::Any,
+            (true, false) => return misfit("--allow any lets everyone in already: no IDs beside it"),
+            (false, true) => Consent::Ask,
+            (false, false) => Consent::Listed { ids: self.allow, ask_others: self.yes },
+        };
+        Ok(Serve { consent, yes: self.yes, echo: self.echo })
+    }
+
+    fn action(self, command: &str) -> Result<Action, Failure> {
+        match command {
+            "ping" if self.count == Some(0) => misfit("--count: at least 1"),
+            "ping" => {
+                let interval = self.interval.unwrap_or(Duration::from_secs(1));
+                Ok(Action::Ping { count: self.count, interval })
+            }
+            "connect" => Ok(Action::Connect),
+            _ if self.up && self.down => misfit("--up or --down, not both"),
+            _ if self.bytes.is_some() && self.time.is_some() => misfit("--bytes or --seconds, not both"),
+            _ => {
+                let time = self.time.or(self.bytes.is_none().then_some(Duration::from_secs(10)));
+                let load = Load { bytes: self.bytes, time, bits_per_second: self.bits_per_second };
+                Ok(Action::Bench { load, down: self.down })
+            }
+        }
+    }
+}

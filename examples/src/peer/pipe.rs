@@ -1,0 +1,100 @@
+//! The two directions of a stream between a terminal, or a pipe of the shell, and another peer.
+
+use std::io::Stdout;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use direc_smol::{RecvStream, SendStream};
+use smol::{Unblock, future::or, io::AsyncWriteExt};
+
+use super::terminal::Stdin;
+use crate::{bench::BLOCK, events::Event, failure::Failure, out::Out};
+
+/// Where arriving bytes go.
+pub(super) enum Sink {
+    /// To standard output, as they are.
+    Stdout(Unblock<Stdout>),
+    /// To standard output, as JSON lines.
+    Events(Out),
+    /// Nowhere: they are counted.
+    Nowhere,
+}
+
+impl Sink {
+    pub(super) fn stdout() -> Self {
+        Self::Stdout(Unblock::new(std::io::stdout()))
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::Stdout(stdout) => {
+                let written = async {
+                    stdout.write_all(bytes).await?;
+                    stdout.flush().await
+                };
+                written.await.map_err(|e| Failure::new("cannot write to standard output", e))
+            }
+            Self::Events(out) => {
+                out.event(&Event::Data { base64: BASE64.encode(bytes) });
+                Ok(())
+            }
+            Self::Nowhere => Ok(()),
+        }
+    }
+}
+
+/// How one direction went.
+pub(super) struct Went {
+    pub(super) bytes: u64,
+    pub(super) result: Result<(), Failure>,
+}
+
+/// From the input to the other side, until the input ends or the other side wants no more.
+pub(super) async fn outward(input: &mut Stdin, send: &mut SendStream) -> Went {
+    let mut bytes = 0;
+    let result = push(input, send, &mut bytes).await;
+    Went { bytes, result }
+}
+
+enum Next {
+    Read(std::io::Result<Option<Bytes>>),
+    NotWanted,
+}
+
+async fn push(input: &mut Stdin, send: &mut SendStream, bytes: &mut u64) -> Result<(), Failure> {
+    loop {
+        let read = async { Next::Read(input.chunk().await) };
+        let not_wanted = async {
+            drop(send.stopped().await);
+            Next::NotWanted
+        };
+        match or(read, not_wanted).await {
+            Next::NotWanted => return Ok(()),
+            Next::Read(Err(error)) => return Err(Failure::new("cannot read standard input", error)),
+            Next::Read(Ok(None)) => return send.finish().map_err(Failure::of),
+            Next::Read(Ok(Some(chunk))) => {
+                let size = chunk.len() as u64;
+                send.write_chunk(chunk).await.map_err(Failure::of)?;
+                *bytes += size;
+            }
+        }
+    }
+}
+
+/// From the other side to the sink, until it has no more.
+pub(super) async fn inward(recv: &mut RecvStream, sink: &mut Sink) -> Went {
+    let mut bytes = 0;
+    let result = loop {
+        match recv.read_chunk(BLOCK).await {
+            Ok(Some(chunk)) => {
+                bytes += chunk.len() as u64;
+                if let Err(failure) = sink.write(&chunk).await {
+                    break Err(failure);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(Failure::of(error)),
+        }
+    };
+    Went { bytes, result }
+}

@@ -1,0 +1,140 @@
+//! What `serve` does with the streams of a connection.
+
+use std::{io::IsTerminal, sync::Arc};
+
+use direc_core::CloseReason;
+use direc_smol::{Connection, RecvStream, SendStream};
+use smol::{
+    future::{or, zip},
+    io::{AsyncReadExt, AsyncWriteExt},
+    lock::{Mutex, RwLock},
+};
+
+use super::{
+    pipe::{self, Sink},
+    terminal::Stdin,
+};
+use crate::{
+    bench::{self, BLOCK, measure},
+    failure::Failure,
+    out::Out,
+    protocol::{PING_LEN, Request, report},
+};
+
+/// Code of streams whose request makes no sense.
+const BAD_REQUEST: u32 = 1;
+
+/// What all connections share.
+#[derive(Clone)]
+pub(super) struct Desk {
+    echo: bool,
+    out: Out,
+    /// Standard input, for the one pipe that holds the lock. `None` where it is needed for questions.
+    input: Option<Arc<Mutex<Option<Stdin>>>>,
+}
+
+impl Desk {
+    pub(super) fn new(echo: bool, asks: bool, out: Out) -> Self {
+        Self { echo, out, input: (!echo && !asks).then(Arc::default) }
+    }
+
+    /// Serves every stream until the connection ends.
+    pub(super) async fn serve(&self, conn: &Connection) -> CloseReason {
+        let busy = Arc::new(RwLock::new(()));
+        loop {
+            let (send, recv) = match conn.accept_bi().await {
+                Ok(streams) => streams,
+                Err(reason) => return reason,
+            };
+            // Held from here, in the order of the streams, so that a later "done?" waits for this one.
+            let held = busy.read_arc().await;
+            let (desk, busy, peer) = (self.clone(), busy.clone(), conn.peer());
+            smol::spawn(async move {
+                if let Err(failure) = desk.stream(send, recv, busy, held).await {
+                    desk.out.note(&format!("{}: {failure}", peer.short()));
+                }
+            })
+            .detach();
+        }
+    }
+
+    async fn stream(
+        &self,
+        mut send: SendStream,
+        mut recv: RecvStream,
+        busy: Arc<RwLock<()>>,
+        held: smol::lock::RwLockReadGuardArc<()>,
+    ) -> Result<(), Failure> {
+        let request = match Request::read(&mut recv).await {
+            Ok(request) => request,
+            Err(error) => {
+                send.reset(BAD_REQUEST);
+                recv.stop(BAD_REQUEST);
+                return Err(Failure::of(error));
+            }
+        };
+        match request {
+            Request::Ping => answer_pings(&mut send, &mut recv).await,
+            Request::Pipe if self.echo => echo(&mut send, &mut recv).await?,
+            Request::Pipe => self.pipe(&mut send, &mut recv).await?,
+            Request::BenchUp => {
+                let measured = measure(&mut recv).await.map_err(|e| Failure::new("bench broke off", e))?;
+                // If the report does not get through, the other side says so; nothing is to be done about it here.
+                drop(send.write_all(&report(&measured)).await);
+            }
+            Request::BenchDown(load) => {
+                bench::send(&mut send, load, |_| ()).await.map_err(|e| Failure::new("bench broke off", e))?;
+            }
+            Request::Done => {
+                drop(held);
+                drop(busy.write().await);
+            }
+        }
+        // The end may come too late for a connection that the other side has closed by now.
+        drop(send.finish());
+        Ok(())
+    }
+
+    /// The stream's bytes to standard output and, if it is free, standard input to the stream.
+    async fn pipe(&self, send: &mut SendStream, recv: &mut RecvStream) -> Result<(), Failure> {
+        let mut sink = if self.out.json() { Sink::Nowhere } else { Sink::stdout() };
+        let input = self.input.as_ref().and_then(|input| input.try_lock_arc());
+        let Some(mut input) = input else {
+            drop(send.finish());
+            return pipe::inward(recv, &mut sink).await.result;
+        };
+        let input = input.get_or_insert_with(Stdin::open);
+        let (outward, inward) = (pipe::outward(input, send), pipe::inward(recv, &mut sink));
+        if std::io::stdin().is_terminal() {
+            // Nobody should have to end the terminal's input for the other side to get away.
+            let outward = async {
+                let went = outward.await;
+                match went.result {
+                    Ok(()) => std::future::pending().await,
+                    Err(failure) => Err(failure),
+                }
+            };
+            or(async { inward.await.result }, outward).await
+        } else {
+            let (outward, inward) = zip(outward, inward).await;
+            inward.result.and(outward.result)
+        }
+    }
+}
+
+/// Each message back as it came. Pings end when the other side has had enough, in whatever way.
+async fn answer_pings(send: &mut SendStream, recv: &mut RecvStream) {
+    let mut message = [0; PING_LEN];
+    while recv.read_exact(&mut message).await.is_ok() {
+        if send.write_all(&message).await.is_err() {
+            break;
+        }
+    }
+}
+
+async fn echo(send: &mut SendStream, recv: &mut RecvStream) -> Result<(), Failure> {
+    while let Some(chunk) = recv.read_chunk(BLOCK).await.map_err(|e| Failure::new("echo broke off", e))? {
+        send.write_chunk(chunk).await.map_err(|e| Failure::new("echo broke off", e))?;
+    }
+    Ok(())
+}

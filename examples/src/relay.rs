@@ -1,0 +1,111 @@
+//! `relay`: P3, the party that both peers can reach.
+
+mod options;
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    process::ExitCode,
+};
+
+use direc_smol::{RelayNews, RelayOptions, RelayServer, RelayUrl, RelayWatch, load_or_create_key};
+use smol::future::or;
+
+use crate::{
+    args,
+    clock::timestamp,
+    events::Event,
+    failure::{self, Failure},
+    home, logger,
+    out::Out,
+    signals::Interrupted,
+};
+use options::{Options, Parsed};
+
+/// The key's file in the data folder.
+const KEY_FILE: &str = "relay.key";
+
+/// The program: its command line in, its exit code out.
+pub fn main() -> ExitCode {
+    let json = args::wants_json();
+    failure::exit_code("relay", json, run(Out::new(json)))
+}
+
+fn run(out: Out) -> Result<(), Failure> {
+    logger::start();
+    let options = match options::parse(lexopt::Parser::from_env())? {
+        Parsed::Run(options) => options,
+        Parsed::Say(text) => {
+            Out::new(false).say(text);
+            return Ok(());
+        }
+    };
+    let mut interrupted = Interrupted::listen().map_err(|e| Failure::new("cannot listen for signals", e))?;
+    smol::block_on(async {
+        let relay = bind(&options)?;
+        let watch = relay.watch();
+        let url = url(&relay, &options, out)?.to_string();
+        out.event(&Event::RelayReady { url: url.clone() });
+        if !out.json() {
+            out.say(&url);
+        }
+        let ports: Vec<_> = relay.punch_addrs().iter().map(|address| address.port().to_string()).collect();
+        log(out, &format!("listening at {}, hole-punch ports {}", relay.local_addr(), ports.join(", ")));
+        or(tell(watch, out), interrupted.wait()).await;
+        let stats = relay.stats();
+        log(out, &format!("ending; {} datagrams, {} bytes relayed", stats.relayed_datagrams, stats.relayed_bytes));
+        relay.close().await;
+        Ok(())
+    })
+}
+
+fn bind(options: &Options) -> Result<RelayServer, Failure> {
+    let folder = options.data_dir.clone().unwrap_or_else(home::relay_data);
+    let identity = load_or_create_key(&folder.join(KEY_FILE)).map_err(Failure::of)?;
+    let mut relay = RelayOptions::new(identity, options.listen);
+    relay.punch_ports.clone_from(&options.punch_ports);
+    relay.delay = options.delay;
+    RelayServer::bind(relay).map_err(Failure::of)
+}
+
+/// The URL for peers, by the best name of this machine that is known.
+fn url(relay: &RelayServer, options: &Options, out: Out) -> Result<RelayUrl, Failure> {
+    if let Some(host) = &options.public {
+        return RelayUrl::new(host, relay.local_addr().port(), relay.id())
+            .map_err(|why| Failure::Usage(format!("--public '{host}': {why}")));
+    }
+    let listen = relay.local_addr();
+    if !listen.ip().is_unspecified() {
+        return Ok(relay.url(None));
+    }
+    let guess = outgoing_address(listen);
+    out.note("the URL's host is a guess; --public HOST sets the one that peers can reach");
+    Ok(relay.url(guess.map(|address| address.to_string()).as_deref()))
+}
+
+/// The address that this machine would speak to the internet from. Nothing is sent: connecting a UDP socket only asks
+/// for the route (the targets are documentation addresses of RFC 5737 and RFC 3849).
+fn outgoing_address(listen: SocketAddr) -> Option<IpAddr> {
+    let target = if listen.is_ipv4() { "192.0.2.1:9" } else { "[2001:db8::1]:9" };
+    let socket = UdpSocket::bind(SocketAddr::new(listen.ip(), 0)).ok()?;
+    socket.connect(target).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
+}
+
+async fn tell(mut watch: RelayWatch, out: Out) {
+    while let Some((_, news)) = watch.next().await {
+        match news {
+            RelayNews::Registered { peer, address } => log(out, &format!("registered {peer} from {address}")),
+            RelayNews::Left { peer } => log(out, &format!("left {peer}")),
+            RelayNews::Refused { client, server, reason } => {
+                log(out, &format!("refused {} to {}: {reason}", client.short(), server.short()));
+            }
+            RelayNews::Step(step) => log::debug!("{} {} {}", step.role, step.step, step.step.what()),
+            _ => {}
+        }
+    }
+}
+
+fn log(out: Out, text: &str) {
+    out.note(&format!("{} {text}", timestamp()));
+}

@@ -1,0 +1,106 @@
+//! The command line of `relay`.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::{
+    args::{self, misfit},
+    failure::Failure,
+};
+
+const HELP: &str = "\
+relay: introduces peers to each other, and forwards for those whose NATs refuse
+
+usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--data-dir DIR] [--delay-ms N] [--json]
+
+  --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
+  --public HOST    the host name or IP address by which peers reach this machine, for the URL
+  --punch-port N   a UDP port for hole punching, two to eight of them, 0 for any (default: the two after ADDR's)
+  --data-dir DIR   where the relay's key is kept, made on first use
+                   (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
+  --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
+  --json           standard output carries JSON lines, and nothing else
+  -h, --help       this text
+  -V, --version    the version
+
+Prints the URL that peers need, direc://HOST:PORT#FINGERPRINT, on standard output; what happens, on standard error.
+Open the UDP ports in the firewall: ADDR's and those for hole punching.
+DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
+
+const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
+
+/// The port unless another is asked for.
+const PORT: u16 = 4433;
+/// The core's limits: with fewer the relay cannot tell how a NAT maps.
+const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
+
+/// What the command line asks for.
+pub(super) enum Parsed {
+    Run(Options),
+    Say(&'static str),
+}
+
+#[derive(Debug)]
+pub(super) struct Options {
+    pub(super) listen: SocketAddr,
+    pub(super) public: Option<String>,
+    pub(super) punch_ports: Vec<u16>,
+    pub(super) data_dir: Option<PathBuf>,
+    pub(super) delay: Duration,
+}
+
+pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
+    let mut options = Options {
+        listen: (Ipv4Addr::UNSPECIFIED, PORT).into(),
+        public: None,
+        punch_ports: Vec::new(),
+        data_dir: None,
+        delay: Duration::ZERO,
+    };
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
+            Arg::Long("json") => {}
+            Arg::Long("listen") => options.listen = args::value(&mut parser, "--listen")?,
+            Arg::Long("public") => options.public = Some(host(parser.value()?.string()?)),
+            Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
+            Arg::Long("data-dir") => options.data_dir = Some(parser.value()?.into()),
+            Arg::Long("delay-ms") => options.delay = Duration::from_millis(args::value(&mut parser, "--delay-ms")?),
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    if options.punch_ports.is_empty() {
+        options.punch_ports = match options.listen.port() {
+            0 => vec![0, 0],
+            port @ ..=65_533 => vec![port + 1, port + 2],
+            port => {
+                return misfit(format!("--listen: no two ports are left after {port}; name them with --punch-port"));
+            }
+        };
+    }
+    if !PUNCH_PORTS.contains(&options.punch_ports.len()) {
+        return misfit(format!("--punch-port: two to eight, not {}", options.punch_ports.len()));
+    }
+    let mut ports = options.punch_ports.clone();
+    ports.push(options.listen.port());
+    ports.retain(|&port| port != 0);
+    ports.sort_unstable();
+    if let Some(port) = ports.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]) {
+        return misfit(format!("UDP port {port} is named twice"));
+    }
+    Ok(Parsed::Run(options))
+}
+
+/// IPv6 addresses may come with the brackets they have in URLs.
+fn host(text: String) -> String {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(inner) => inner.to_owned(),
+        None => text,
+    }
+}
