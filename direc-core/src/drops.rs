@@ -26,11 +26,13 @@ pub enum DropReason {
     UnknownConnection,
     /// A QUIC packet that the endpoint would not take.
     NotQuic,
+    /// A relayed packet for a peer whose new address has not proven itself, beyond the little that may go there.
+    UnprovenAddress,
     /// A queue is full.
     QueueFull,
 }
 
-const REASONS: [DropReason; 11] = [
+const REASONS: [DropReason; 12] = [
     DropReason::Empty,
     DropReason::UnknownType,
     DropReason::BadLength,
@@ -41,6 +43,7 @@ const REASONS: [DropReason; 11] = [
     DropReason::NotAccepted,
     DropReason::UnknownConnection,
     DropReason::NotQuic,
+    DropReason::UnprovenAddress,
     DropReason::QueueFull,
 ];
 

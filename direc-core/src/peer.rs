@@ -469,6 +469,7 @@ impl Peer {
     fn remove(&mut self, conn: ConnId) {
         self.set_timer(conn, None);
         self.leave_introduction(conn);
+        self.offered.remove(&conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
         self.by_channel.remove(&session.channel());
         if let Some(tag) = session.tag() {

@@ -200,7 +200,7 @@ impl Relay {
                 // A client's address may change under its connection (RFC 9000, section 9); relayed packets follow.
                 let address = self.quic.get(handle).map(Connection::remote_address);
                 if let (Some(address), Some(entry)) = (address, self.registry.get_mut(handle)) {
-                    entry.address = address;
+                    entry.move_to(address);
                 }
                 Ok(())
             }
@@ -267,7 +267,11 @@ impl Relay {
         let limit = self.config.limits.early_datagrams;
         let (to, channel) = self.introductions.route(run.channel, from, &self.registry, limit)?;
         let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
-        self.queue.push(to, channel, run)?;
+        let entry = self.registry.get_mut(to).ok_or(DropReason::UnknownChannel)?;
+        if !entry.may_receive(self.now, bytes) {
+            return Err(DropReason::UnprovenAddress);
+        }
+        self.queue.push(entry.address, channel, run)?;
         self.relayed.0 += packets;
         self.relayed.1 += bytes;
         Ok(())

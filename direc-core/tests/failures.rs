@@ -189,9 +189,15 @@ fn a_connection_closed_with_a_code_says_so_on_the_other_side_and_leaves_nothing_
     let (_, reason) = world.until(ms(1000), |world| world.closed(P4));
     assert_eq!(reason, CloseReason::Application { code: 42, reason: "enough\u{fffd}".into() });
     assert_eq!(world.closed(P2).unwrap().1, CloseReason::Locally);
-    world.run(ms(5000));
+    world.run(ms(60_000));
     assert_eq!(world.relay(P3).stats().introductions, 0);
     assert!(world.peer(P2).connection(conn).is_none());
+    for host in [P2, P4] {
+        let events: Vec<_> = world.hosts[host].events.iter().map(|(_, event)| format!("{event:?}")).collect();
+        let closed = events.iter().position(|event| event.contains("Closed {")).unwrap();
+        let later: Vec<_> = events[closed + 1..].iter().filter(|event| event.contains("ConnId")).collect();
+        assert!(later.is_empty(), "nothing more is said of a connection that has ended: {later:?}");
+    }
 }
 
 #[test]

@@ -134,6 +134,21 @@ fn datagrams_arrive_whole_and_too_large_ones_are_refused() {
 }
 
 #[test]
+fn a_stream_used_in_the_wrong_direction_is_an_error_and_no_panic() {
+    let (mut world, [c2, c4]) = connected();
+    let id = world.peer(P2).connection(c2).unwrap().open(Dir::Uni).unwrap();
+    world.peer(P2).connection(c2).unwrap().write(id, &mut [Bytes::from_static(b"x")]).unwrap();
+    let theirs = accept(&mut world, P4, c4, Dir::Uni);
+    let mut connection = world.peer(P4).connection(c4).unwrap();
+    assert_eq!(connection.write(theirs, &mut [Bytes::from_static(b"y")]), Err(WriteError::ClosedStream));
+    assert!(connection.finish(theirs).is_err());
+    assert!(connection.reset(theirs, 0u32.into()).is_ok());
+    let mut connection = world.peer(P2).connection(c2).unwrap();
+    assert_eq!(connection.read(id, 1), Ok(None));
+    assert!(connection.stop(id, 0u32.into()).is_ok());
+}
+
+#[test]
 fn what_arrived_before_a_close_can_still_be_read() {
     let (mut world, [c2, c4]) = connected();
     let id = world.peer(P2).connection(c2).unwrap().open(Dir::Uni).unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, StreamId, VarInt, WriteError};
+use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, Side, StreamId, VarInt, WriteError};
 
 use super::{Peer, session::Session};
 use crate::{ConnId, NodeId, Path, Role};
@@ -69,6 +69,30 @@ impl<'a> Connection<'a> {
         self.session().map_or(Path::Relay(self.peer.shared.relay), Session::path)
     }
 
+    /// Whether this side sends on the stream. quinn-proto takes the wrong direction for a bug and panics.
+    fn sends(&self, id: StreamId) -> bool {
+        id.dir() == Dir::Bi || id.initiator() == self.side()
+    }
+
+    /// Whether this side receives on the stream.
+    fn receives(&self, id: StreamId) -> bool {
+        id.dir() == Dir::Bi || id.initiator() != self.side()
+    }
+
+    fn side(&self) -> Side {
+        if self.role() == Role::P2 { Side::Client } else { Side::Server }
+    }
+
+    /// The QUIC connection, if this side sends on the stream.
+    fn to_send(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
+        if self.sends(id) { self.quic() } else { None }
+    }
+
+    /// The QUIC connection, if this side receives on the stream.
+    fn to_receive(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
+        if self.receives(id) { self.quic() } else { None }
+    }
+
     /// Opens a stream; `None` at the other side's limit, until `StreamEvent::Available`.
     pub fn open(&mut self, dir: Dir) -> Option<StreamId> {
         self.quic()?.streams().open(dir)
@@ -86,7 +110,7 @@ impl<'a> Connection<'a> {
     /// `Blocked` while the stream's or the connection's window is full, until `StreamEvent::Writable`; `Stopped` when
     /// the other side wants no more; `ClosedStream`.
     pub fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Result<usize, WriteError> {
-        let quic = self.quic().filter(|quic| !quic.is_closed()).ok_or(WriteError::ClosedStream)?;
+        let quic = self.to_send(id).filter(|quic| !quic.is_closed()).ok_or(WriteError::ClosedStream)?;
         quic.send_stream(id).write_chunks(chunks).map(|written| written.bytes)
     }
 
@@ -95,7 +119,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// `Stopped`, or `ClosedStream`.
     pub fn finish(&mut self, id: StreamId) -> Result<(), FinishError> {
-        self.quic().ok_or(FinishError::ClosedStream)?.send_stream(id).finish()
+        self.to_send(id).ok_or(FinishError::ClosedStream)?.send_stream(id).finish()
     }
 
     /// Abandons a stream that is being sent.
@@ -103,7 +127,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`ClosedStream`] if it has ended already.
     pub fn reset(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
-        match self.quic() {
+        match self.to_send(id) {
             Some(quic) => quic.send_stream(id).reset(code),
             None => Ok(()),
         }
@@ -114,7 +138,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// `Blocked` until `StreamEvent::Readable`; `Reset` if the other side abandoned it.
     pub fn read(&mut self, id: StreamId, max: usize) -> Result<Option<Bytes>, ReadError> {
-        let Some(quic) = self.quic() else { return Ok(None) };
+        let Some(quic) = self.to_receive(id) else { return Ok(None) };
         let mut stream = quic.recv_stream(id);
         // A stream that has ended before has nothing more to say.
         let Ok(mut chunks) = stream.read(true) else { return Ok(None) };
@@ -129,7 +153,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`ClosedStream`] if it has ended already.
     pub fn stop(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
-        match self.quic() {
+        match self.to_receive(id) {
             Some(quic) => quic.recv_stream(id).stop(code),
             None => Ok(()),
         }

@@ -30,6 +30,8 @@ use crate::{
 pub(super) const SLOT: u32 = 0;
 /// Introductions that P3 may have open towards this peer at once, as streams: as many as a peer has sessions.
 const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
+/// Hole-punch ports that a relay may name; cookies go to each.
+const MAX_PUNCH_PORTS: usize = 8;
 /// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
@@ -277,7 +279,12 @@ impl Control {
             (State::Registering { stream, .. }, Message::Registered(registered)) => {
                 self.attempts = 0;
                 self.state = State::Registered { handle, stream };
-                self.events.push(ControlEvent::Registered { punch_ports: registered.punch_ports });
+                let named = registered.punch_ports.into_iter().filter(|&port| port != 0);
+                let punch_ports: Vec<u16> = named.take(MAX_PUNCH_PORTS).collect();
+                if punch_ports.is_empty() {
+                    return self.misbehaved(now, "named no hole-punch port");
+                }
+                self.events.push(ControlEvent::Registered { punch_ports });
             }
             (state @ State::Registered { .. }, Message::Observed(observed)) => {
                 self.state = state;

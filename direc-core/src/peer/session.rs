@@ -428,7 +428,7 @@ impl Session {
         packet: BytesMut,
         ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        if self.direct_heard {
+        if self.direct_heard || self.is_closing() {
             return self.handle_quic(ecn, packet, ctx);
         }
         let before = self.authenticated();
@@ -493,6 +493,9 @@ impl Session {
         echo: &ProbeFields,
         ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        if self.is_closing() {
+            return Err(DropReason::NotAccepted);
+        }
         if let Some(event) = self.paths.on_echo(ctx.now, from, echo)? {
             self.on_path_event(event, ctx);
         }
@@ -545,6 +548,9 @@ impl Session {
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
         if !matches!(self.state, State::Asking) {
             self.quic.handle_timeout(ctx.now);
+        }
+        if self.is_closing() {
+            return;
         }
         let again = ctx.now + ctx.shared.timing.punch_deadline;
         if let Some(event) = self.paths.handle_timeout(ctx.now, again) {

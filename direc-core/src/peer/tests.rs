@@ -220,6 +220,44 @@ fn bytes_that_are_no_message_blame_the_relay() {
 }
 
 #[test]
+fn hole_punch_ports_that_cannot_be_are_not_sent_to() {
+    let mut pair = Pair::new(Consent::Any);
+    pair.run();
+    pair.say(0, &Message::Registered(Registered { punch_ports: vec![0, 0] }));
+    pair.run();
+    assert!(matches!(pair.lost(), Some(RelayError::Misbehaved(_))), "{:?}", pair.lost());
+
+    let mut pair = Pair::new(Consent::Any);
+    pair.run();
+    pair.say(0, &Message::Registered(Registered { punch_ports: (0..1000).collect() }));
+    let mut ports = std::collections::BTreeSet::new();
+    let mut buf = Vec::new();
+    for _ in 0..3 {
+        pair.run();
+        pair.now += Duration::from_secs(25);
+        pair.peer.handle_timeout(pair.now);
+        while let Some(out) = pair.peer.poll_transmit(pair.now, &mut buf) {
+            ports.insert(out.remote.port());
+        }
+    }
+    ports.remove(&4433);
+    assert!(!ports.is_empty() && ports.len() <= 8 && !ports.contains(&0), "{ports:?}");
+}
+
+#[test]
+fn an_offer_that_comes_to_nothing_leaves_nothing_behind() {
+    let mut pair = Pair::registered(Consent::Ask);
+    for _ in 0..50 {
+        let stream = pair.open();
+        pair.say(stream, &offer(9));
+        pair.run();
+        pair.say(stream, &Message::Refused(Refused { reason: RefuseReason::PeerLeft }));
+        pair.run();
+    }
+    assert!(pair.peer.sessions.is_empty() && pair.peer.offered.is_empty());
+}
+
+#[test]
 fn a_relay_that_refuses_is_quoted() {
     let mut pair = Pair::new(Consent::Any);
     pair.run();

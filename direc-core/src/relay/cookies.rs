@@ -5,7 +5,7 @@
 //! and address. The address from which the peer shook hands with P3 has echoed then and need not again.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -46,13 +46,13 @@ pub(super) struct CookieJar {
     expected: BTreeMap<Cookie, Expected>,
     /// Each peer's cookies, oldest first.
     by_peer: BTreeMap<usize, VecDeque<Cookie>>,
-    expiring: VecDeque<(Instant, Cookie)>,
+    expiring: BTreeSet<(Instant, Cookie)>,
 }
 
 impl CookieJar {
     pub(super) fn new(ports: u8, rng: &mut Rng) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rng.bytes::<32>());
-        Self { key, ports, expected: BTreeMap::new(), by_peer: BTreeMap::new(), expiring: VecDeque::new() }
+        Self { key, ports, expected: BTreeMap::new(), by_peer: BTreeMap::new(), expiring: BTreeSet::new() }
     }
 
     /// A peer has announced a cookie, or was asked for one. One that is expected already stays its first owner's.
@@ -63,12 +63,12 @@ impl CookieJar {
         let own = self.by_peer.entry(owner.peer.0).or_default();
         own.push_back(cookie);
         if own.len() > MAX_PER_PEER
-            && let Some(oldest) = own.pop_front()
+            && let Some(oldest) = own.front().copied()
         {
-            self.expected.remove(&oldest);
+            self.forget(&oldest);
         }
         self.expected.insert(cookie, Expected { owner, expires: now + LIFE, used: 0 });
-        self.expiring.push_back((now + LIFE, cookie));
+        self.expiring.insert((now + LIFE, cookie));
     }
 
     /// A cookie has arrived at hole-punch port `port` (S7): whose it is, if it is expected there.
@@ -123,9 +123,9 @@ impl CookieJar {
     }
 
     fn forget(&mut self, cookie: &Cookie) {
-        if let Some(entry) = self.expected.remove(cookie)
-            && let Some(own) = self.by_peer.get_mut(&entry.owner.peer.0)
-        {
+        let Some(entry) = self.expected.remove(cookie) else { return };
+        self.expiring.remove(&(entry.expires, *cookie));
+        if let Some(own) = self.by_peer.get_mut(&entry.owner.peer.0) {
             own.retain(|other| other != cookie);
         }
     }
@@ -133,23 +133,23 @@ impl CookieJar {
     /// A peer has gone, and its cookies with it.
     pub(super) fn forget_peer(&mut self, peer: Handle) {
         for cookie in self.by_peer.remove(&peer.0).unwrap_or_default() {
-            self.expected.remove(&cookie);
+            self.forget(&cookie);
         }
     }
 
     /// Throws out what is out of date.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(&(at, cookie)) = self.expiring.front() {
+        while let Some(&(at, cookie)) = self.expiring.first() {
             if at > now {
                 break;
             }
-            self.expiring.pop_front();
             self.forget(&cookie);
         }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
+        assert_eq!(self.expected.len(), self.expiring.len());
         self.expected.len()
     }
 }

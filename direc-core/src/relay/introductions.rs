@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn_proto::{Dir, StreamId};
@@ -97,6 +97,17 @@ impl Introductions {
         Some(introduction)
     }
 
+    /// P4 has accepted (S6); gives the introduction, unless it had told beforehand that it would.
+    fn accept(&mut self, id: u64, now: Instant, delay: Duration) -> Option<&mut Introduction> {
+        let introduction = self.by_id.get_mut(&id).filter(|introduction| !introduction.is_accepted())?;
+        if let Some(at) = introduction.due() {
+            self.timers.remove(&(at, id));
+        }
+        introduction.on_accept(now, delay);
+        self.schedule(id);
+        self.by_id.get_mut(&id)
+    }
+
     fn schedule(&mut self, id: u64) {
         if let Some(at) = self.by_id.get(&id).and_then(Introduction::due) {
             self.timers.insert((at, id));
@@ -117,18 +128,17 @@ impl Introductions {
         from: SocketAddr,
         registry: &Registry,
         early: u32,
-    ) -> Result<(SocketAddr, u64), DropReason> {
+    ) -> Result<(Handle, u64), DropReason> {
         let &(id, side) = self.by_channel.get(&channel).ok_or(DropReason::UnknownChannel)?;
         let introduction = self.by_id.get_mut(&id).ok_or(DropReason::UnknownChannel)?;
-        let address = |end: &End| registry.get(end.peer).map(|entry| entry.address);
-        if address(introduction.end(side)) != Some(from) {
+        if registry.get(introduction.end(side).peer).map(|entry| entry.address) != Some(from) {
             return Err(DropReason::UnknownChannel);
         }
         if !introduction.may_forward(side, early) {
             return Err(DropReason::NotAccepted);
         }
         let to = introduction.end(side.other());
-        Ok((address(to).ok_or(DropReason::UnknownChannel)?, to.channel))
+        Ok((to.peer, to.channel))
     }
 }
 
@@ -262,17 +272,11 @@ impl Relay {
 
     /// S6: P2 learns that P4 has accepted, and both learn each other's addresses (S9).
     fn on_accept(&mut self, id: u64) {
-        let Some(introduction) = self.introductions.by_id.get_mut(&id) else { return };
-        if introduction.is_accepted() {
-            // P4 had told beforehand that it would.
-            return;
-        }
-        introduction.on_accept(self.now, self.config.delay);
+        let Some(introduction) = self.introductions.accept(id, self.now, self.config.delay) else { return };
         let end = introduction.end_mut(Side::P2);
         if let Some(connection) = self.quic.get_mut(end.peer) {
             end.stream.send(connection, &Message::Accept);
         }
-        self.introductions.schedule(id);
         self.tell(id);
     }
 

@@ -16,6 +16,9 @@ use crate::{
 /// peers refresh every 20 s, so one refresh may be lost.
 const OBSERVATION_LIFE: Duration = Duration::from_secs(45);
 
+/// Relayed bytes that may go to a host that has not proven to be there: some flights, until a cookie has echoed.
+const UNPROVEN_BYTES: u64 = 64 << 10;
+
 /// A peer's address as seen at one hole-punch port.
 #[derive(Clone, Copy)]
 struct Observation {
@@ -26,8 +29,10 @@ struct Observation {
 /// One control connection.
 pub(super) struct PeerEntry {
     pub(super) id: NodeId,
-    /// Where its QUIC packets come from, validated by QUIC; relayed packets go there.
+    /// Where its QUIC packets come from; relayed packets go there.
     pub(super) address: SocketAddr,
+    /// Relayed bytes that have gone to an address which has not proven itself.
+    unproven_bytes: u64,
     /// Where its handshake came from: an address that has echoed (RFC 9000, section 8.1). A later one, which a
     /// migration has brought, may not have.
     pub(super) shook_hands_at: SocketAddr,
@@ -61,6 +66,26 @@ impl PeerEntry {
         addresses
     }
 
+    /// Its packets come from another address now (RFC 9000, section 9).
+    pub(super) fn move_to(&mut self, address: SocketAddr) {
+        if self.address != address {
+            self.address = address;
+            self.unproven_bytes = 0;
+        }
+    }
+
+    /// Whether relayed bytes may go to where it is now. QUIC moves before it has validated the new address, so somebody
+    /// on the path could point a stream at a victim (RFC 9000, section 9.3): hosts that have echoed neither a handshake
+    /// nor a cookie get a little, and the rest once they have.
+    pub(super) fn may_receive(&mut self, now: Instant, bytes: u64) -> bool {
+        let host = self.address.ip();
+        let proven = self.shook_hands_at.ip() == host || self.addresses(now).iter().any(|seen| seen.ip() == host);
+        if !proven {
+            self.unproven_bytes += bytes;
+        }
+        proven || self.unproven_bytes <= UNPROVEN_BYTES
+    }
+
     pub(super) fn observe(&mut self, now: Instant, port: u8, address: SocketAddr) {
         self.observed.insert(port, Observation { address, at: now });
     }
@@ -78,6 +103,7 @@ impl Registry {
         let entry = PeerEntry {
             id,
             address,
+            unproven_bytes: 0,
             shook_hands_at: address,
             stream: None,
             listening: false,
@@ -178,6 +204,22 @@ mod tests {
         entry.observe(now, 1, address);
         assert_eq!(entry.addresses(now), [address]);
         assert!(entry.addresses(now + OBSERVATION_LIFE).is_empty());
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn a_host_that_has_proven_nothing_gets_little_until_a_cookie_has_echoed() {
+        let now = Instant::now();
+        let mut registry = registry();
+        let entry = registry.get_mut(ConnectionHandle(1)).unwrap();
+        assert!(entry.may_receive(now, 1 << 30), "where it shook hands");
+        entry.move_to("198.51.100.1:2".parse().unwrap());
+        assert!(entry.may_receive(now, 1 << 30), "another port of the same host");
+        entry.move_to("192.0.2.66:1".parse().unwrap());
+        assert!(entry.may_receive(now, 1200));
+        assert!(!entry.may_receive(now, UNPROVEN_BYTES));
+        entry.observe(now, 0, "192.0.2.66:7".parse().unwrap());
+        assert!(entry.may_receive(now, 1 << 30));
     }
 
     #[test]

@@ -29,8 +29,6 @@ use crate::{
     wait::within,
 };
 
-/// How long a client waits for its cookies to be confirmed before it connects without: it is only faster with them.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// How long the good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
 /// Streams break a moment before the connection has told why.
@@ -79,9 +77,6 @@ async fn attempt(
 ) -> Result<(), Failure> {
     let peer = register(started, options, out).await?;
     let peer = &*keep.insert(peer);
-    // Whatever is wrong with the cookies, the connection itself does not need them.
-    let _ = within(WARM_UP, peer.warm()).await;
-
     let session = Session::open(peer, client, out, seen).await?;
     if client.path == PathChoice::Direct {
         let direct = async { session.conn.direct().await.map_err(|why| Failure::new("no direct path", why)) };
