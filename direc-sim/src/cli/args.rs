@@ -18,6 +18,7 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --delays A,B,C       one-way delays in ms: P2-P3, P3-P4, P2-P4 (default 20,20,20)
   --loss P             probability that a packet is lost, 0 to 1
   --jitter MS          packets take up to this much longer
+  --relay-delay MS     the relay's delay between telling P4 and telling P2 (the seed's Decision; default 0)
   --ask                P4 asks before it accepts (default: standing consent)
   --relay-only         stay on the relay
   --bytes N            then send N bytes and verify their echo
@@ -51,6 +52,7 @@ pub(crate) struct Args {
     pub(crate) delays: [Duration; 3],
     pub(crate) loss: f64,
     pub(crate) jitter: Duration,
+    pub(crate) relay_delay: Duration,
     pub(crate) ask: bool,
     pub(crate) relay_only: bool,
     pub(crate) bytes: u64,
@@ -91,6 +93,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         delays: [ms(20); 3],
         loss: 0.0,
         jitter: Duration::ZERO,
+        relay_delay: Duration::ZERO,
         ask: false,
         relay_only: false,
         bytes: 0,
@@ -134,10 +137,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
                 let loss = text.parse().ok().filter(|loss| (0.0..=1.0).contains(loss));
                 out.loss = loss.ok_or_else(|| wrong("loss", "a probability from 0 to 1", &text))?;
             }
-            Arg::Long("jitter") => {
-                let text = text(&mut parser, "jitter")?;
-                out.jitter = millis(&text).ok_or_else(|| wrong("jitter", MILLIS, &text))?;
-            }
+            Arg::Long("jitter") => out.jitter = time(&mut parser, "jitter")?,
+            Arg::Long("relay-delay") => out.relay_delay = time(&mut parser, "relay-delay")?,
             Arg::Long("delays") => {
                 let text = text(&mut parser, "delays")?;
                 let parts: Option<Vec<Duration>> = text.split(',').map(millis).collect();
@@ -169,6 +170,11 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 fn text(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
     let value = parser.value()?;
     value.into_string().map_err(|value| wrong(flag, "text", &value.to_string_lossy()))
+}
+
+fn time(parser: &mut Parser, flag: &str) -> Result<Duration, UsageError> {
+    let text = text(parser, flag)?;
+    millis(&text).ok_or_else(|| wrong(flag, MILLIS, &text))
 }
 
 fn number(parser: &mut Parser, flag: &str, least: u64) -> Result<u64, UsageError> {

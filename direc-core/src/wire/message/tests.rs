@@ -125,3 +125,33 @@ proptest! {
         let _ = Message::decode(&bytes);
     }
 }
+
+/// The examples of `docs/protocol.md`.
+#[test]
+fn the_documented_bytes_are_what_is_sent() {
+    let document = include_str!("../../../../docs/protocol.md");
+    let id = NodeId::from_bytes([0x11; 32]);
+    let examples = [
+        Message::Register(Register { listen: true, any: false, ids: vec![] }),
+        Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
+        Message::Expect(Expect { cookie: [0x22; 16] }),
+        Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
+        Message::Initiate(Initiate { server: id, cookie: [0x22; 16], channel: 7, direct: true }),
+        Message::GoAhead(GoAhead { introduction: 9, secret: [0x33; 32], accepted: true }),
+        Message::Offer(Offer {
+            introduction: 9,
+            client: id,
+            cookie: [0x22; 16],
+            secret: [0x33; 32],
+            channel: 8,
+            direct: true,
+        }),
+        Message::Accept,
+        Message::Addresses(Addresses { addresses: vec!["198.51.100.7:40000".parse().unwrap()] }),
+        Message::Refused(Refused { reason: RefuseReason::NoSuchPeer }),
+    ];
+    for example in examples {
+        let hex = data_encoding::HEXLOWER.encode(&crate::wire::frame::frame(&example));
+        assert!(document.contains(&hex), "{example:?} is {hex}");
+    }
+}
