@@ -18,6 +18,8 @@ mod config;
 mod drops;
 mod error;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod identity;
 mod paths;
 mod peer;
