@@ -494,8 +494,15 @@ impl Run<'_> {
         }
     }
 
-    /// One more connection, from P2 to P4, and some bytes there and back.
+    /// One more connection, from P2 to P4, and some bytes there and back. A party that had P4's key and died without a
+    /// word may still hold its place: the first attempt may tell so.
     fn talk(&mut self) {
+        if !self.try_to_talk() {
+            assert!(self.try_to_talk(), "no connection although all is well");
+        }
+    }
+
+    fn try_to_talk(&mut self) -> bool {
         let closed = self.scene.consents >> 2 & 3 == 3;
         let now = self.world.now;
         let Some(conn) = self.begin(P2, scene::identity(4).id(), ConnectOptions::default(), now) else {
@@ -518,9 +525,11 @@ impl Run<'_> {
         let app = &self.world.hosts[P2].app;
         if closed {
             assert!(app.is_over(conn), "connected to one who lets nobody in");
-            return;
+            return true;
         }
-        assert!(app.connected().any(|connected| connected == conn), "no connection although all is well");
+        if !app.connected().any(|connected| connected == conn) {
+            return false;
+        }
         self.world.hosts[P2].app.forget_streams();
         self.world.hosts[P4].app.forget_streams();
         let sent = 3000;
@@ -537,6 +546,7 @@ impl Run<'_> {
             received += self.world.with_peer(P4, |peer, app| app.read(peer)).unwrap_or(0);
         }
         assert_eq!(received, sent, "bytes are missing although all is well");
+        true
     }
 
     /// Everyone says good-bye, and is done with it in a while.

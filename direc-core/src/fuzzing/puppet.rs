@@ -190,13 +190,7 @@ impl Puppet {
         let out = self.quic.poll_transmit(now, 1, buf);
         self.drive();
         let out = out?;
-        Some(Transmit {
-            link: Link::MAIN,
-            remote: out.destination,
-            ecn: out.ecn,
-            size: buf.len(),
-            segment_size: None,
-        })
+        Some(Transmit { link: Link::MAIN, remote: out.destination, ecn: out.ecn, size: buf.len(), segment_size: None })
     }
 
     /// When to call [`Self::handle_timeout`] next.
@@ -401,7 +395,11 @@ impl Puppet {
             2 => Datagram::Echo(self.cookie(draw), bytes(draw)),
             3 => {
                 let keys = ProbeKeys::new(&self.secret(draw), role);
-                if draw() & 1 == 0 { Datagram::Probe(keys.probe(bytes(draw))) } else { Datagram::Check(keys.probe(bytes(draw))) }
+                if draw() & 1 == 0 {
+                    Datagram::Probe(keys.probe(bytes(draw)))
+                } else {
+                    Datagram::Check(keys.probe(bytes(draw)))
+                }
             }
             4 => {
                 let keys = ProbeKeys::new(&self.secret(draw), role);

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     net::{Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -38,6 +38,10 @@ use crate::{
 
 /// Relayed packets kept while P4's program thinks about the offer: QUIC's first flight and its repeats.
 const MAX_EARLY: usize = 16;
+
+/// How long a session that is over may take to go. QUIC's closing period is three of its timeouts (RFC 9000, section
+/// 10.2), which on a path that lost everything have grown beyond all measure.
+const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 
 /// This peer's part in the introduction.
 pub(super) enum Introduction {
@@ -188,7 +192,7 @@ impl Session {
 
     /// Whether nothing more will come of this session.
     pub(super) fn is_over(&self) -> bool {
-        self.is_closing() && self.quic.len() == 0
+        self.is_closing() && (self.quic.len() == 0 || self.deadline.is_none())
     }
 
     pub(super) fn connection(&self) -> Option<&Connection> {
@@ -260,7 +264,6 @@ impl Session {
         }
         self.introduction = None;
         self.state = State::Closing;
-        self.deadline = None;
     }
 
     /// Both sides have agreed: the handshake's and the punching's time begins. QUIC may have gone ahead of P3's word.
@@ -550,6 +553,8 @@ impl Session {
             self.quic.handle_timeout(ctx.now);
         }
         if self.is_closing() {
+            // Without a deadline it is over.
+            self.deadline = self.deadline.filter(|&deadline| deadline > ctx.now);
             return;
         }
         let again = ctx.now + ctx.shared.timing.punch_deadline;
@@ -628,7 +633,7 @@ impl Session {
         self.done_with_relay = true;
         if established {
             self.state = State::Closing;
-            self.deadline = None;
+            self.deadline = Some(ctx.now + CLOSING_LIMIT);
             ctx.events.push_back(PeerEvent::Closed { conn: self.id, reason: closed });
         } else if wrong_key {
             self.fail(
@@ -668,7 +673,7 @@ impl Session {
         }
         self.done_with_relay |= self.paths.direct().is_some() || self.handle.is_none();
         self.state = State::Closing;
-        self.deadline = None;
+        self.deadline = Some(now + CLOSING_LIMIT);
     }
 
     /// Whether the introduction can end before the session does: the good-bye goes straight, or was the other side's.
