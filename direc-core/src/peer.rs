@@ -4,6 +4,8 @@ mod connection;
 mod control;
 mod cookies;
 mod introduction;
+mod introductions;
+mod registration;
 mod session;
 mod shared;
 
@@ -20,24 +22,20 @@ use quinn_proto::{EcnCodepoint, StreamId, VarInt};
 
 pub use connection::{Connection, ConnectionStats};
 
-use control::{Control, ControlEvent};
-use cookies::{Cookies, Outcome, Purpose};
-use introduction::server::{Arrived, Opened};
+use control::Control;
+use cookies::Cookies;
+use introduction::server::Opened;
 use session::Session;
-use shared::{Context, Shared, StepAbout};
+use shared::{Context, Shared};
 
 use crate::{
     Arrival, ConfigError, ConnId, ConnectOptions, Consent, Link, MisuseError, NodeId, PeerConfig, PeerEvent,
-    RefuseReason, RelayError, Transmit, Wake, WakeReason,
+    RefuseReason, Transmit, Wake, WakeReason,
     drops::{DropReason, Drops},
     quic::{cid::CidKey, config::Clock, tls::Tls},
     rng::Rng,
-    step::{Role, Step},
     turns::Turns,
-    wire::{
-        datagram::{Datagram, RELAYED_HEADER, Tag},
-        message::{Observed, Offer},
-    },
+    wire::datagram::{Datagram, RELAYED_HEADER, Tag},
 };
 
 /// Sessions at once: connections, and offers under way. Further offers are refused, further connects fail.
@@ -391,6 +389,25 @@ impl Peer {
         Some(result)
     }
 
+    /// Calls a session with the control connection, as far as both are there; it is then driven and polled again.
+    fn with_control<T>(
+        &mut self,
+        conn: ConnId,
+        call: impl FnOnce(&mut Session, &mut quinn_proto::Connection, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        self.touch(conn);
+        let mut ctx = Context {
+            now: self.now,
+            shared: &self.shared,
+            events: &mut self.events,
+            cookies_blocked: self.cookies_blocked,
+            trouble: &mut self.trouble,
+        };
+        let result = call(self.sessions.get_mut(&conn)?, self.control.connection()?, &mut ctx);
+        self.index(conn);
+        Some(result)
+    }
+
     /// Drives everything that something happened to, until all is quiet.
     fn drive(&mut self) {
         loop {
@@ -495,231 +512,6 @@ impl Peer {
     fn close(&mut self, conn: ConnId, code: VarInt, reason: bytes::Bytes) {
         self.with_session(conn, |session, ctx| session.close(code, reason, ctx));
     }
-
-    // The registration.
-
-    fn on_control(&mut self, event: ControlEvent) {
-        match event {
-            ControlEvent::Registered { punch_ports } => self.on_registered(punch_ports),
-            ControlEvent::Observed(observed) => self.on_observed(&observed),
-            ControlEvent::Lost(error) => self.on_relay_lost(error),
-            ControlEvent::Opened(id) => self.on_opened(id, Opened::new(id)),
-            ControlEvent::Readable(id) => self.on_readable(id),
-            ControlEvent::Writable(id) => {
-                if let (Some(connection), Some(session)) =
-                    (self.control.connection(), self.by_stream.get(&id).and_then(|conn| self.sessions.get_mut(conn)))
-                {
-                    session.flush(connection);
-                }
-            }
-        }
-    }
-
-    fn on_registered(&mut self, punch_ports: Vec<u16>) {
-        self.cookies.set_ports(punch_ports);
-        self.refresh_at = Some(self.now);
-        self.events.push_back(PeerEvent::Registered);
-        self.refresh();
-        let waiting: Vec<ConnId> =
-            self.sessions.values().filter(|session| session.is_waiting()).map(|session| session.id).collect();
-        for conn in waiting {
-            self.initiate(conn);
-        }
-    }
-
-    /// S7, ahead of time and over again: below the 30 s after which common NATs forget.
-    fn refresh(&mut self) {
-        if self.refresh_at.is_none_or(|at| at > self.now) || !self.control.is_registered() {
-            return;
-        }
-        self.refresh_at = Some(self.now + self.shared.timing.refresh_interval);
-        let cookie = self.rng.bytes();
-        self.control.expect(cookie);
-        let about = StepAbout { role: Role::P4, conn: None, introduction: None, peer: None };
-        self.send_cookie(cookie, Purpose::Registration, &about);
-    }
-
-    fn send_cookie(&mut self, cookie: [u8; 16], purpose: Purpose, about: &StepAbout) {
-        let deadline = self.shared.timing.cookie_deadline;
-        if let Some(address) = self.cookies.start(self.now, cookie, purpose, deadline)
-            && purpose != Purpose::Registration
-        {
-            self.context().1.step(about, Step::S7, Some(address));
-        }
-    }
-
-    fn on_observed(&mut self, observed: &Observed) {
-        self.events.push_back(PeerEvent::Observed { port: observed.port, address: observed.address });
-        if let Some((purpose, outcome)) = self.cookies.on_observed(&observed.cookie, observed.port) {
-            self.on_cookie(purpose, outcome);
-        }
-    }
-
-    fn on_cookie(&mut self, purpose: Purpose, outcome: Outcome) {
-        self.cookies_blocked = outcome == Outcome::Unanswered;
-        if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.warm {
-            self.warm = true;
-            self.events.push_back(PeerEvent::Warm);
-        }
-    }
-
-    fn on_relay_lost(&mut self, error: RelayError) {
-        self.warm = false;
-        self.refresh_at = None;
-        self.opened.clear();
-        self.by_stream.clear();
-        self.cookies.set_ports(Vec::new());
-        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
-        for conn in conns {
-            self.with_session(conn, |session, ctx| session.on_relay_lost(&error, ctx));
-        }
-        if self.leaving {
-            self.control.shutdown(self.now);
-        } else {
-            self.events.push_back(PeerEvent::RelayLost(error));
-        }
-    }
-
-    // Introductions.
-
-    /// S1 and S2, S7 for cookie X.
-    fn initiate(&mut self, conn: ConnId) {
-        let (now, cookies_blocked) = (self.now, self.cookies_blocked);
-        let mut ctx = Context {
-            now,
-            shared: &self.shared,
-            events: &mut self.events,
-            cookies_blocked,
-            trouble: &mut self.trouble,
-        };
-        let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
-            return self.touch(conn);
-        };
-        let cookie = session.initiate(connection, &mut ctx);
-        let peer = session.peer;
-        self.index(conn);
-        self.touch(conn);
-        if let Some(cookie) = cookie {
-            let about = StepAbout { role: Role::P2, conn: Some(conn), introduction: None, peer: Some(peer) };
-            self.send_cookie(cookie, Purpose::Introduction(conn), &about);
-        }
-    }
-
-    fn on_opened(&mut self, id: StreamId, opened: Opened) {
-        let Some(connection) = self.control.connection() else { return };
-        match opened.receive(connection) {
-            Arrived::NotYet(opened) => {
-                self.opened.insert(id, opened);
-            }
-            Arrived::Offer(offer, server) => self.on_offer(offer, server),
-            Arrived::Ended => {}
-            Arrived::Misbehaved => self.control.blame(self.now, "opened a stream for something other than an offer"),
-        }
-    }
-
-    fn on_readable(&mut self, id: StreamId) {
-        if let Some(opened) = self.opened.remove(&id) {
-            return self.on_opened(id, opened);
-        }
-        let Some(&conn) = self.by_stream.get(&id) else { return };
-        let (now, cookies_blocked) = (self.now, self.cookies_blocked);
-        let mut ctx = Context {
-            now,
-            shared: &self.shared,
-            events: &mut self.events,
-            cookies_blocked,
-            trouble: &mut self.trouble,
-        };
-        let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
-            return;
-        };
-        let received = session.receive(connection, &mut ctx);
-        self.index(conn);
-        self.touch(conn);
-        if let Err(what) = received {
-            self.control.blame(self.now, what);
-        }
-    }
-
-    /// S5: accepted by standing consent, refused, or asked for.
-    fn on_offer(&mut self, offer: Offer, mut server: introduction::server::Server) {
-        let conn = self.new_conn();
-        let full = self.sessions.len() >= MAX_SESSIONS;
-        let rng = self.rng.fork();
-        if full || self.by_channel.contains_key(&offer.channel) {
-            if let Some(connection) = self.control.connection() {
-                server.refuse(connection, RefuseReason::Limit);
-            }
-            return;
-        }
-        let Some(session) = Session::server(conn, &offer, server, &self.context().1, rng) else { return };
-        self.sessions.insert(conn, session);
-        self.index(conn);
-        self.touch(conn);
-        match self.decide(&offer.client) {
-            Decision::Accept => self.accept_with(conn, Some(offer.cookie)),
-            Decision::Refuse => self.refuse(conn, RefuseReason::NotWelcome),
-            Decision::Ask => {
-                self.offered.insert(conn, offer.cookie);
-                self.events.push_back(PeerEvent::Offered { conn, peer: offer.client });
-            }
-        }
-    }
-
-    fn decide(&self, client: &NodeId) -> Decision {
-        match &self.consent {
-            Consent::Any => Decision::Accept,
-            Consent::Listed { ids, .. } if ids.contains(client) => Decision::Accept,
-            Consent::Ask | Consent::Listed { ask_others: true, .. } => Decision::Ask,
-            Consent::Listed { .. } | Consent::Closed => Decision::Refuse,
-        }
-    }
-
-    fn accept(&mut self, conn: ConnId) {
-        let cookie = self.offered.remove(&conn);
-        self.accept_with(conn, cookie);
-    }
-
-    /// S6, then S7 for cookie Z.
-    fn accept_with(&mut self, conn: ConnId, cookie: Option<[u8; 16]>) {
-        let (now, cookies_blocked) = (self.now, self.cookies_blocked);
-        let mut ctx = Context {
-            now,
-            shared: &self.shared,
-            events: &mut self.events,
-            cookies_blocked,
-            trouble: &mut self.trouble,
-        };
-        let (Some(connection), Some(session)) = (self.control.connection(), self.sessions.get_mut(&conn)) else {
-            return;
-        };
-        session.accept(connection, &mut ctx);
-        let peer = session.peer;
-        self.touch(conn);
-        if let Some(cookie) = cookie {
-            let about = StepAbout { role: Role::P4, conn: Some(conn), introduction: None, peer: Some(peer) };
-            self.send_cookie(cookie, Purpose::Introduction(conn), &about);
-        }
-        // What P3 said right behind the offer has waited on the stream.
-        if let Some(id) = self.sessions.get(&conn).and_then(Session::stream_id) {
-            self.on_readable(id);
-        }
-    }
-
-    fn refuse(&mut self, conn: ConnId, reason: RefuseReason) {
-        self.offered.remove(&conn);
-        let connection = self.control.connection();
-        if let Some(session) = self.sessions.get_mut(&conn) {
-            session.refuse(connection, reason);
-        }
-        self.touch(conn);
-    }
-}
-
-enum Decision {
-    Accept,
-    Ask,
-    Refuse,
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@
 //! programs' tasks over loopback (two cores): 67 µs with a thread for each driver; 100 µs with the drivers on smol's
 //! global executor and the programs elsewhere. Programs on that executor as well would get 16 µs, at the price that one
 //! core does all the cryptography. Waiting with `poll(2)` instead of async-io saves 6 µs of 73, and bulk is the same
-//! (1.4–1.8 GB/s where quinn on tokio has 1.2): not enough for a second mechanism. What a handle sends itself while the
-//! driver sleeps saves 12 µs of 53.
+//! (1.2 times what quinn on tokio moves in the same run): not enough for a second mechanism. What a handle sends itself
+//! while the driver sleeps saves 12 µs of 53.
 
 use std::{
     future::{Future, poll_fn},

@@ -84,12 +84,12 @@ impl<'a> Connection<'a> {
     }
 
     /// The QUIC connection, if this side sends on the stream.
-    fn to_send(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
+    fn sending(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
         if self.sends(id) { self.quic() } else { None }
     }
 
     /// The QUIC connection, if this side receives on the stream.
-    fn to_receive(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
+    fn receiving(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
         if self.receives(id) { self.quic() } else { None }
     }
 
@@ -110,7 +110,7 @@ impl<'a> Connection<'a> {
     /// `Blocked` while the stream's or the connection's window is full, until `StreamEvent::Writable`; `Stopped` when
     /// the other side wants no more; `ClosedStream`.
     pub fn write(&mut self, id: StreamId, chunks: &mut [Bytes]) -> Result<usize, WriteError> {
-        let quic = self.to_send(id).filter(|quic| !quic.is_closed()).ok_or(WriteError::ClosedStream)?;
+        let quic = self.sending(id).filter(|quic| !quic.is_closed()).ok_or(WriteError::ClosedStream)?;
         quic.send_stream(id).write_chunks(chunks).map(|written| written.bytes)
     }
 
@@ -119,7 +119,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// `Stopped`, or `ClosedStream`.
     pub fn finish(&mut self, id: StreamId) -> Result<(), FinishError> {
-        self.to_send(id).ok_or(FinishError::ClosedStream)?.send_stream(id).finish()
+        self.sending(id).ok_or(FinishError::ClosedStream)?.send_stream(id).finish()
     }
 
     /// Abandons a stream that is being sent.
@@ -127,7 +127,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`ClosedStream`] if it has ended already.
     pub fn reset(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
-        match self.to_send(id) {
+        match self.sending(id) {
             Some(quic) => quic.send_stream(id).reset(code),
             None => Ok(()),
         }
@@ -138,7 +138,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// `Blocked` until `StreamEvent::Readable`; `Reset` if the other side abandoned it.
     pub fn read(&mut self, id: StreamId, max: usize) -> Result<Option<Bytes>, ReadError> {
-        let Some(quic) = self.to_receive(id) else { return Ok(None) };
+        let Some(quic) = self.receiving(id) else { return Ok(None) };
         let mut stream = quic.recv_stream(id);
         // A stream that has ended before has nothing more to say.
         let Ok(mut chunks) = stream.read(true) else { return Ok(None) };
@@ -153,7 +153,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`ClosedStream`] if it has ended already.
     pub fn stop(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
-        match self.to_receive(id) {
+        match self.receiving(id) {
             Some(quic) => quic.recv_stream(id).stop(code),
             None => Ok(()),
         }

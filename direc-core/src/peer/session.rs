@@ -2,6 +2,8 @@
 //!
 //! QUIC sees one constant virtual address; below it each packet goes the way that [`Paths`] says.
 
+mod introduced;
+mod packets;
 mod transmit;
 
 use std::{
@@ -15,24 +17,22 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig, StreamId, VarInt};
 
 use super::{
-    introduction::{Progress, client::Client, server::Server},
+    introduction::{client::Client, server::Server},
     shared::{Context, Shared, StepAbout},
 };
 use crate::{
-    CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PeerEvent, RefuseReason,
-    RelayError, WakeReason,
-    drops::DropReason,
-    paths::{PathEvent, Paths},
+    CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PeerEvent, RelayError, WakeReason,
+    paths::Paths,
     quic::{
-        self, Handle, Handled, Quic,
+        self, Handle, Quic,
         config::{endpoint, peer_transport},
         tls::ALPN_PEER,
     },
     rng::Rng,
-    step::{Role, Step},
+    step::Role,
     wire::{
-        datagram::{Cookie, ProbeFields, Tag},
-        message::{Initiate, Offer},
+        datagram::{ProbeFields, Tag},
+        message::Offer,
     },
 };
 
@@ -210,343 +210,6 @@ impl Session {
     pub(super) fn path_since(&self) -> Instant {
         self.path_since
     }
-
-    // The introduction.
-
-    /// S1 and S2, and in the same flight QUIC's first packets, through the relay. Gives cookie X.
-    pub(super) fn initiate(&mut self, control: &mut Connection, ctx: &mut Context<'_>) -> Option<Cookie> {
-        let cookie = self.rng.bytes();
-        self.channel = self.rng.u64();
-        let initiate = Initiate { server: self.peer, cookie, channel: self.channel, direct: !self.options.relay_only };
-        let Some(client) = Client::initiate(control, initiate) else {
-            self.fail(ConnectError::RelayRefused(RefuseReason::Limit), ctx);
-            return None;
-        };
-        ctx.step(&self.about(), Step::S1, Some(self.relay));
-        ctx.step(&self.about(), Step::S2, Some(self.relay));
-        self.introduction = Some(Introduction::Client(client));
-        self.state = State::Initiated;
-        self.deadline = Some(ctx.now + ctx.shared.timing.answer_deadline);
-        self.start_quic(ctx);
-        Some(cookie)
-    }
-
-    /// P2 is always the QUIC client, so that two peers that connect to each other make two connections, never half of one.
-    fn start_quic(&mut self, ctx: &mut Context<'_>) {
-        let started = ctx.shared.tls.client(self.peer, ALPN_PEER).ok().and_then(|crypto| {
-            let config = quic::config::client(crypto, peer_transport(&ctx.shared.transport), &mut self.rng);
-            self.quic.connect(ctx.now, config, virtual_address(slot(self.id)))
-        });
-        self.handle = started;
-        if started.is_none() {
-            self.fail(ConnectError::Limit, ctx);
-        }
-    }
-
-    /// S6: yes. From here on P2's QUIC packets are let in.
-    pub(super) fn accept(&mut self, control: &mut Connection, ctx: &mut Context<'_>) {
-        let State::Asked { early } = std::mem::replace(&mut self.state, State::Handshaking) else { return };
-        if let Some(Introduction::Server(server)) = &mut self.introduction {
-            server.accept(control);
-        }
-        ctx.step(&self.about(), Step::S6, None);
-        self.start(ctx);
-        for (ecn, packet) in early {
-            // Packets that make no sense are dropped here as they would have been on time.
-            let _ = self.handle_quic(ecn, packet, ctx);
-        }
-    }
-
-    /// S6: no.
-    pub(super) fn refuse(&mut self, control: Option<&mut Connection>, reason: RefuseReason) {
-        if let (Some(Introduction::Server(server)), Some(control)) = (&mut self.introduction, control) {
-            server.refuse(control, reason);
-        }
-        self.introduction = None;
-        self.state = State::Closing;
-    }
-
-    /// Both sides have agreed: the handshake's and the punching's time begins. QUIC may have gone ahead of P3's word.
-    fn start(&mut self, ctx: &mut Context<'_>) {
-        if matches!(self.state, State::Handshaking) {
-            self.deadline = Some(ctx.now + ctx.shared.timing.handshake_deadline);
-        }
-        if !self.options.relay_only && !self.is_closing() {
-            self.paths.start(ctx.now + ctx.shared.timing.punch_deadline);
-        }
-    }
-
-    /// Takes what P3 has said on the introduction's stream. The error blames P3.
-    pub(super) fn receive(&mut self, control: &mut Connection, ctx: &mut Context<'_>) -> Result<(), &'static str> {
-        loop {
-            let progress = match &mut self.introduction {
-                Some(Introduction::Client(client)) => client.receive(control),
-                Some(Introduction::Server(server)) => server.receive(control),
-                None => return Ok(()),
-            };
-            match progress {
-                None => return Ok(()),
-                Some(progress) => self.on_progress(progress, ctx)?,
-            }
-        }
-    }
-
-    fn on_progress(&mut self, progress: Progress, ctx: &mut Context<'_>) -> Result<(), &'static str> {
-        match progress {
-            Progress::Introduced { introduction, secret, accepted } => {
-                self.introduction_id = Some(introduction);
-                self.paths.set_secret(&secret);
-                if accepted {
-                    self.on_accepted(ctx);
-                } else if matches!(self.state, State::Initiated) {
-                    self.state = State::Asking;
-                    self.was_asked = true;
-                }
-            }
-            Progress::Accepted => self.on_accepted(ctx),
-            Progress::Addresses(addresses) => self.on_addresses(&addresses, ctx),
-            Progress::Refused(reason) => self.on_refused(reason, ctx),
-            Progress::Ended => self.on_ended(ctx),
-            Progress::Misbehaved(what) => return Err(what),
-        }
-        Ok(())
-    }
-
-    fn on_accepted(&mut self, ctx: &mut Context<'_>) {
-        if matches!(self.state, State::Initiated | State::Asking) {
-            self.state = State::Handshaking;
-        }
-        self.start(ctx);
-    }
-
-    /// S9. P4 sends something at once, so that what P2 hears first on the direct path is QUIC's (S10).
-    fn on_addresses(&mut self, addresses: &[SocketAddr], ctx: &mut Context<'_>) {
-        if self.options.relay_only || self.is_closing() {
-            return;
-        }
-        for &address in addresses {
-            ctx.step(&self.about(), Step::S9, Some(address));
-        }
-        self.paths.learn(ctx.now, addresses);
-        if self.role == Role::P4
-            && let Some(connection) = self.connection_mut()
-        {
-            connection.ping();
-        }
-    }
-
-    fn on_refused(&mut self, reason: RefuseReason, ctx: &mut Context<'_>) {
-        let error = match reason {
-            RefuseReason::NoSuchPeer => ConnectError::NoSuchPeer,
-            RefuseReason::NotWelcome => ConnectError::Refused,
-            RefuseReason::NoAnswer => ConnectError::NoAnswer { after: ctx.shared.timing.answer_deadline },
-            other => ConnectError::RelayRefused(other),
-        };
-        self.introduction_over(error, ctx);
-    }
-
-    fn on_ended(&mut self, ctx: &mut Context<'_>) {
-        self.introduction_over(ConnectError::RelayRefused(RefuseReason::PeerLeft), ctx);
-    }
-
-    /// The control connection is gone, and every introduction on it.
-    pub(super) fn on_relay_lost(&mut self, error: &RelayError, ctx: &mut Context<'_>) {
-        if self.is_waiting() && !error.is_final() && !matches!(error, RelayError::Unreachable { .. }) {
-            return;
-        }
-        self.introduction_over(ConnectError::Relay(error.clone()), ctx);
-    }
-
-    /// A connection that stands goes on without its introduction; one that does not has failed.
-    fn introduction_over(&mut self, error: ConnectError, ctx: &mut Context<'_>) {
-        self.introduction = None;
-        match self.state {
-            State::Waiting | State::Initiated | State::Asking | State::Asked { .. } | State::Handshaking => {
-                self.fail(error, ctx);
-            }
-            State::Established if !self.is_confirmed() && self.paths.direct().is_none() => {
-                self.state = State::Closing;
-                ctx.events.push_back(PeerEvent::Closed { conn: self.id, reason: CloseReason::Abandoned });
-                self.end(ctx.now, VarInt::from_u32(0), Bytes::new());
-            }
-            State::Established if self.options.relay_only => {}
-            State::Established => {
-                if let Some(event) = self.paths.no_more_addresses() {
-                    self.on_path_event(event, ctx);
-                }
-            }
-            State::Closing => {}
-        }
-    }
-
-    /// Whether P4 is known to be connected too: a server is when its handshake ends, a client when it is told so.
-    fn is_confirmed(&self) -> bool {
-        let told = |connection: &Connection| connection.stats().frame_rx.handshake_done > 0;
-        self.role == Role::P4 || self.connection().is_some_and(told)
-    }
-
-    pub(super) fn flush(&mut self, control: &mut Connection) {
-        match &mut self.introduction {
-            Some(Introduction::Client(client)) => client.flush(control),
-            Some(Introduction::Server(server)) => server.flush(control),
-            None => {}
-        }
-    }
-
-    /// Ends the introduction with P3, which then stops relaying.
-    pub(super) fn leave(&mut self, control: &mut Connection) {
-        match self.introduction.take() {
-            Some(Introduction::Client(mut client)) => client.close(control),
-            Some(Introduction::Server(mut server)) => server.close(control),
-            None => {}
-        }
-    }
-
-    // Packets.
-
-    /// A packet of this session's channel, its header taken off.
-    pub(super) fn handle_relayed(
-        &mut self,
-        ecn: Option<EcnCodepoint>,
-        packet: BytesMut,
-        ctx: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
-        match &mut self.state {
-            State::Asked { early } if early.len() < MAX_EARLY => {
-                early.push((ecn, packet));
-                Ok(())
-            }
-            State::Asked { .. } | State::Waiting => Err(DropReason::NotAccepted),
-            State::Initiated | State::Asking | State::Handshaking | State::Established | State::Closing => {
-                self.handle_quic(ecn, packet, ctx)
-            }
-        }
-    }
-
-    /// A bare packet that carries one of this session's connection IDs.
-    pub(super) fn handle_direct(
-        &mut self,
-        from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
-        packet: BytesMut,
-        ctx: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
-        if self.direct_heard || self.is_closing() {
-            return self.handle_quic(ecn, packet, ctx);
-        }
-        let before = self.authenticated();
-        self.handle_quic(ecn, packet, ctx)?;
-        if self.authenticated() > before {
-            self.direct_heard = true;
-            ctx.events.push_back(PeerEvent::DirectHeard { conn: self.id, address: from });
-        }
-        Ok(())
-    }
-
-    /// Frames that QUIC has taken so far, none of which it takes from a packet that is not authentic.
-    fn authenticated(&self) -> u64 {
-        self.connection().map_or(0, |connection| {
-            let rx = connection.stats().frame_rx;
-            rx.acks + rx.crypto + rx.ping + rx.stream + rx.datagram + u64::from(rx.handshake_done)
-        })
-    }
-
-    fn handle_quic(
-        &mut self,
-        ecn: Option<EcnCodepoint>,
-        packet: BytesMut,
-        ctx: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
-        match self.quic.handle_datagram(ctx.now, virtual_address(slot(self.id)), ecn, packet) {
-            Handled::Connection(_) | Handled::Replied => Ok(()),
-            Handled::Dropped(reason) => Err(reason),
-            Handled::Incoming(incoming) if self.role == Role::P4 && self.handle.is_none() => {
-                self.handle = self.quic.accept(ctx.now, *incoming, None);
-                if self.handle.is_some() { Ok(()) } else { Err(DropReason::NotQuic) }
-            }
-            Handled::Incoming(incoming) => {
-                self.quic.ignore(*incoming);
-                Err(DropReason::UnknownConnection)
-            }
-        }
-    }
-
-    pub(super) fn handle_probe(
-        &mut self,
-        from: SocketAddr,
-        probe: &ProbeFields,
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        /// Echoes waiting to be sent; a probe that finds the queue full is repeated by its sender.
-        const MAX_ECHOES: usize = 16;
-        if matches!(self.state, State::Asked { .. } | State::Waiting | State::Closing) || self.options.relay_only {
-            return Err(DropReason::NotAccepted);
-        }
-        let echo = self.paths.on_probe(now, from, probe)?;
-        if self.echoes.len() >= MAX_ECHOES {
-            return Err(DropReason::QueueFull);
-        }
-        self.echoes.push_back((from, echo));
-        Ok(())
-    }
-
-    pub(super) fn handle_echo(
-        &mut self,
-        from: SocketAddr,
-        echo: &ProbeFields,
-        ctx: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
-        if self.is_closing() {
-            return Err(DropReason::NotAccepted);
-        }
-        if let Some(event) = self.paths.on_echo(ctx.now, from, echo)? {
-            self.on_path_event(event, ctx);
-        }
-        Ok(())
-    }
-
-    fn on_path_event(&mut self, event: PathEvent, ctx: &mut Context<'_>) {
-        let p2 = self.role == Role::P2;
-        match event {
-            PathEvent::Punching(address) => {
-                ctx.step(&self.about(), if p2 { Step::S11 } else { Step::S10 }, Some(address));
-            }
-            PathEvent::Moved { address, .. } => {
-                ctx.step(&self.about(), if p2 { Step::S13 } else { Step::S12 }, Some(address));
-                self.move_quic(ctx);
-            }
-            PathEvent::Lost(_) => {
-                *ctx.trouble = true;
-                self.move_quic(ctx);
-            }
-            PathEvent::GaveUp(why) => {
-                let why = match why {
-                    DirectFailure::NoAddress if ctx.cookies_blocked => DirectFailure::NoCookie,
-                    other => other,
-                };
-                ctx.events.push_back(PeerEvent::NotDirect { conn: self.id, why });
-            }
-        }
-    }
-
-    /// QUIC forgets what it knew of the old path, and both ends ping so that both learn the new one.
-    fn move_quic(&mut self, ctx: &mut Context<'_>) {
-        let now = ctx.now;
-        if let Some(connection) = self.connection_mut() {
-            connection.path_changed(now);
-            connection.ping();
-        }
-        self.path_since = now;
-        if matches!(self.state, State::Established) {
-            ctx.events.push_back(self.path_event());
-        }
-    }
-
-    fn path_event(&self) -> PeerEvent {
-        PeerEvent::Path { conn: self.id, path: self.path(), rtt: self.paths.rtt() }
-    }
-
-    // Time and QUIC's events.
 
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
         if !matches!(self.state, State::Asking) {

@@ -7,14 +7,14 @@ use quinn_proto::Event;
 
 use super::*;
 use crate::{
-    CloseReason, ConnectError, Identity, RelayAddress,
+    CloseReason, ConnectError, Identity, RelayAddress, RelayError,
     quic::{
         self, Handle, Handled, Quic,
         config::{client, control_transport, endpoint, peer_transport, server},
         stream::MessageStream,
         tls::{ALPN_PEER, ALPN_RELAY},
     },
-    wire::message::{Addresses, GoAhead, Message, Refused, Registered},
+    wire::message::{Addresses, GoAhead, Message, Observed, Offer, Refused, Registered},
 };
 
 const RELAY: &str = "203.0.113.10:4433";
