@@ -58,3 +58,8 @@ pub use peer::{Offer, Peer, PeerOptions};
 pub use recv_stream::RecvStream;
 pub use relay::{RelayOptions, RelayServer};
 pub use send_stream::SendStream;
+
+/// The README's library example has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
