@@ -80,6 +80,8 @@ pub enum RelayError {
     },
     /// The relay took no registration, and why.
     Refused(RefuseReason),
+    /// Registered, but no cookie arrived at the relay's hole-punch ports (S7): connections will stay on the relay.
+    NoCookie,
     /// The same key registered from elsewhere; this peer does not fight over it.
     Replaced,
     /// The relay said what the protocol does not allow.
@@ -94,7 +96,7 @@ impl RelayError {
         match self {
             Self::WrongKey { .. } | Self::Replaced | Self::ShutDown => true,
             Self::Refused(reason) => matches!(reason, RefuseReason::Version | RefuseReason::Kind),
-            Self::Unreachable { .. } | Self::Lost | Self::Closed { .. } | Self::Misbehaved(_) => false,
+            Self::Unreachable { .. } | Self::Lost | Self::Closed { .. } | Self::NoCookie | Self::Misbehaved(_) => false,
         }
     }
 }
@@ -114,6 +116,10 @@ impl fmt::Display for RelayError {
             Self::Lost => f.write_str("the connection to the relay went silent"),
             Self::Closed { reason } => write!(f, "the relay closed the connection: {reason}"),
             Self::Refused(reason) => write!(f, "the relay refused the registration: {reason}"),
+            Self::NoCookie => f.write_str(
+                "registered, but no cookie arrived at the relay's hole-punch ports (is UDP to them blocked?): \
+                 connections will stay on the relay",
+            ),
             Self::Replaced => f.write_str("another program registered at the relay with the same key"),
             Self::Misbehaved(what) => write!(f, "the relay broke the protocol: {what}"),
             Self::ShutDown => f.write_str("this peer was shut down"),

@@ -124,6 +124,9 @@ pub enum PeerEvent {
     Registered,
     /// All of this peer's hole-punch cookies have been confirmed: the registration is *warm*.
     Warm,
+    /// None of this peer's cookies was answered within the deadline: UDP to the relay's hole-punch ports is blocked, and
+    /// connections will stay on the relay. Said with each registration or refresh that ends so.
+    Unanswered,
     /// The control connection ended. Unless [`RelayError::is_final`], the peer tries again by itself.
     RelayLost(RelayError),
     /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.

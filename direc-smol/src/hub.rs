@@ -171,6 +171,7 @@ impl PeerMachine {
         match event {
             PeerEvent::Registered => self.on_relay(now, RelayState::on_registered, PeerNews::Registered, wakes),
             PeerEvent::Warm => self.on_relay(now, RelayState::on_warm, PeerNews::Warm, wakes),
+            PeerEvent::Unanswered => self.on_relay(now, RelayState::on_unanswered, PeerNews::Unanswered, wakes),
             PeerEvent::RelayLost(error) => {
                 let lost = error.clone();
                 self.on_relay(now, |relay| relay.on_lost(lost), PeerNews::RelayLost(error), wakes);

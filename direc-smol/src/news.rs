@@ -24,6 +24,8 @@ pub enum PeerNews {
     Registered,
     /// All cookies are confirmed as well.
     Warm,
+    /// No cookie was answered: UDP to the relay's hole-punch ports is blocked, connections will stay on the relay.
+    Unanswered,
     /// The connection to the relay ended; unless the error is final, the peer tries again by itself.
     RelayLost(RelayError),
     /// The relay has seen this peer's socket as `address` at hole-punch port number `port`.

@@ -121,11 +121,11 @@ impl Peer {
         self.relay_outcome(false).await
     }
 
-    /// Done when all cookies are confirmed as well: the relay knows this peer's addresses. That takes as long as it
-    /// takes; where UDP to the hole-punch ports is blocked, for ever.
+    /// Done when all cookies are confirmed as well: the relay knows this peer's addresses.
     ///
     /// # Errors
-    /// As for [`Peer::registered`].
+    /// As for [`Peer::registered`]; and [`RelayError::NoCookie`] where UDP to the hole-punch ports is blocked, after
+    /// [`PeerTiming::cookie_deadline`](crate::PeerTiming::cookie_deadline).
     pub async fn warm(&self) -> Result<(), RelayError> {
         self.relay_outcome(true).await
     }

@@ -73,6 +73,9 @@ impl Peer {
 
     pub(super) fn on_cookie(&mut self, purpose: Purpose, outcome: Outcome) {
         self.cookies_blocked = outcome == Outcome::Unanswered;
+        if purpose == Purpose::Registration && self.cookies_blocked {
+            self.events.push_back(PeerEvent::Unanswered);
+        }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.warm {
             self.warm = true;
             self.events.push_back(PeerEvent::Warm);

@@ -7,6 +7,8 @@ use direc_core::RelayError;
 pub(crate) struct RelayState {
     registered: bool,
     warm: bool,
+    /// No cookie was answered.
+    unanswered: bool,
     last: Option<RelayError>,
     failures: u64,
     /// How many failures somebody has been told of.
@@ -19,11 +21,15 @@ impl RelayState {
     }
 
     pub(crate) fn on_warm(&mut self) {
-        self.warm = true;
+        (self.warm, self.unanswered) = (true, false);
+    }
+
+    pub(crate) fn on_unanswered(&mut self) {
+        self.unanswered = !self.warm;
     }
 
     pub(crate) fn on_lost(&mut self, error: RelayError) {
-        (self.registered, self.warm) = (false, false);
+        (self.registered, self.warm, self.unanswered) = (false, false, false);
         self.failures += 1;
         self.last = Some(error);
     }
@@ -43,6 +49,9 @@ impl RelayState {
     pub(crate) fn outcome(&mut self, warm: bool, since: u64) -> Option<Result<(), RelayError>> {
         if self.registered && (self.warm || !warm) {
             return Some(Ok(()));
+        }
+        if self.registered && self.unanswered {
+            return Some(Err(RelayError::NoCookie));
         }
         let error = self.last.as_ref().filter(|error| error.is_final() || self.failures > since)?;
         // While it is registered again, an earlier failure is past.
@@ -68,6 +77,9 @@ mod tests {
         state.on_registered();
         assert_eq!(state.outcome(false, state.told()), Some(Ok(())));
         assert_eq!(state.outcome(true, 0), None);
+        state.on_unanswered();
+        assert_eq!(state.outcome(true, 0), Some(Err(RelayError::NoCookie)));
+        assert_eq!(state.outcome(false, 0), Some(Ok(())));
         state.on_warm();
         assert_eq!(state.outcome(true, 0), Some(Ok(())));
         state.on_lost(RelayError::Replaced);

@@ -75,13 +75,17 @@ async fn ask(peer: &Peer, yes: bool, out: Out) -> Result<(), Failure> {
 
 /// News of the relay are for the person; only what is final ends the program.
 async fn watch_relay(mut watch: Watch, out: Out) -> Result<(), Failure> {
-    let mut lost = false;
+    let (mut lost, mut told) = (false, false);
     while let Some((_, news)) = watch.next().await {
         match news {
             PeerNews::RelayLost(error) if error.is_final() => return Err(Failure::of(error)),
             PeerNews::RelayLost(error) => {
                 lost = true;
                 out.note(&format!("relay lost: {error}; trying again"));
+            }
+            PeerNews::Unanswered if !told => {
+                told = true;
+                out.note(&RelayError::NoCookie.to_string());
             }
             PeerNews::Registered if lost => {
                 lost = false;
