@@ -52,6 +52,12 @@ def run(natlab, binaries, a, b, delay):
     return {"a": a, "b": b, "delay": delay, "seen": seen, "exit": done.returncode, **(summary or {})}
 
 
+def run_twice_if_need_be(*pair):
+    """Without a summary something broke around the client: that says nothing of the NATs, and gets one more try."""
+    result = run(*pair)
+    return result if "path" in result else run(*pair)
+
+
 def table(results, types, delay):
     rows = [f"| D = {delay} ms | " + " | ".join(types) + " |", "|---" * (len(types) + 1) + "|"]
     cells = {(r["a"], r["b"]): r for r in results if r["delay"] == delay}
@@ -86,7 +92,7 @@ def main():
     for delay in delays:
         for a in types:
             for b in types:
-                result = run(options.natlab, binaries, a, b, delay)
+                result = run_twice_if_need_be(options.natlab, binaries, a, b, delay)
                 results.append(result)
                 verdict = f"direct in {result['direct_ms']:.0f} ms" if passed(result) else "NOT DIRECT"
                 print(f"D={delay:3} ms  {a:>12} x {b:<12} {verdict}", flush=True)
