@@ -273,10 +273,12 @@ impl Peer {
     /// A bare QUIC packet: its connection ID says whose.
     fn on_quic(&mut self, from: SocketAddr, ecn: Option<EcnCodepoint>, packet: BytesMut) -> Result<(), DropReason> {
         let slot = self.shared.cids.slot_of_packet(&packet).ok_or(DropReason::NotQuic)?;
-        if slot == control::SLOT {
+        let conn = ConnId(u64::from(slot));
+        // A stateless reset carries no ID of ours (RFC 9000, section 10.3): the relay's would lead nowhere.
+        if slot == control::SLOT || (from == self.shared.relay && !self.sessions.contains_key(&conn)) {
             return self.control.handle_datagram(self.now, from, ecn, packet);
         }
-        self.with_session(ConnId(u64::from(slot)), |session, ctx| session.handle_direct(from, ecn, packet, ctx))
+        self.with_session(conn, |session, ctx| session.handle_direct(from, ecn, packet, ctx))
             .unwrap_or(Err(DropReason::UnknownConnection))
     }
 

@@ -448,8 +448,9 @@ impl Run<'_> {
         if self.relay_down {
             return;
         }
-        // The longest anyone can believe in a connection that is none any more.
-        self.world.run(Duration::from_secs(50), 100_000);
+        // So long may a relay believe in peers that died without a word, and a peer in a relay that dropped it: the idle
+        // timeout, counted from the last keep-alive.
+        self.world.run(Duration::from_secs(70), 100_000);
         let back = self.within(100, |run| {
             [P2, P4].into_iter().all(|host| {
                 let registered = run.world.with_peer(host, |peer, _| peer.is_registered());
