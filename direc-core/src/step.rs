@@ -33,27 +33,27 @@ pub enum Step {
     S1,
     /// P2 says: I want a connection to Y, and I will send you cookie X. `peer/introduction/client.rs`
     S2,
-    /// P3 creates an ID for this connection and replies "go ahead" to P2. `relay/introduction.rs`
+    /// P3 creates an ID for this connection and replies "go ahead" to P2. `relay/introductions.rs`
     S3,
-    /// P3 starts a bi stream to P4. `relay/introduction.rs`
+    /// P3 starts a bi stream to P4. `relay/introductions.rs`
     S4,
-    /// P3 says: accept a connection, send me cookie Z, the client will be W. `relay/introduction.rs`
+    /// P3 says: accept a connection, send me cookie Z, the client will be W. `relay/introductions.rs`
     S5,
     /// P4 accepts the offer, for which P3 waits. `peer/introduction/server.rs`
     S6,
     /// A peer's cookie goes to the hole-punch addresses and arrives there. `peer/cookies.rs`, `relay/cookies.rs`
     S7,
-    /// P3 learns a peer's WAN address: the cookie's source echoed. `relay/cookies.rs`
+    /// P3 learns a peer's WAN address: the cookie's source echoed. `relay.rs`, `relay/cookies.rs`
     S8,
-    /// P3 tells P2 and P4 each other's WAN addresses, on the streams that are there. `relay/introduction.rs`
+    /// P3 tells P2 and P4 each other's WAN addresses, on the streams that are there. `relay/introductions.rs`
     S9,
     /// P4 tries to reach P2 directly. `paths.rs`
     S10,
     /// P2 tries to reach P4 directly. `paths.rs`
     S11,
-    /// P4 sees round-tripped data and moves the QUIC connection to the direct path. `paths.rs`
+    /// P4 sees round-tripped data and moves the QUIC connection to the direct path. `paths.rs`, `peer/session/packets.rs`
     S12,
-    /// P2 sees round-tripped data and moves the QUIC connection to the direct path. `paths.rs`
+    /// P2 sees round-tripped data and moves the QUIC connection to the direct path. `paths.rs`, `peer/session/packets.rs`
     S13,
 }
 
