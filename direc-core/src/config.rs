@@ -34,13 +34,16 @@ pub enum Consent {
     Any,
 }
 
+/// A peer registers at no more relays than this: each costs keep-alives.
+pub const MAX_RELAYS: usize = 4;
+
 /// Settings of a [`Peer`](crate::Peer).
 #[derive(Clone)]
 pub struct PeerConfig {
     /// This peer's key.
     pub identity: Identity,
-    /// The relay (P3).
-    pub relay: RelayAddress,
+    /// The relays (P3) at which this peer is to be found, the preferred one first: one to [`MAX_RELAYS`] of them.
+    pub relays: Vec<RelayAddress>,
     /// Whom to accept.
     pub consent: Consent,
     /// The crypto library: TLS 1.3 with AES-128-GCM at least. The one source of randomness besides the seed.
@@ -58,7 +61,7 @@ impl PeerConfig {
     pub fn new(identity: Identity, relay: RelayAddress, crypto: Arc<CryptoProvider>) -> Self {
         Self {
             identity,
-            relay,
+            relays: vec![relay],
             consent: Consent::default(),
             crypto,
             key_log: None,
@@ -72,7 +75,7 @@ impl fmt::Debug for PeerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerConfig")
             .field("identity", &self.identity)
-            .field("relay", &self.relay)
+            .field("relays", &self.relays)
             .field("consent", &self.consent)
             .field("timing", &self.timing)
             .field("transport", &self.transport)
@@ -147,11 +150,36 @@ impl Default for Transport {
     }
 }
 
+/// Which paths a connection may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathPolicy {
+    /// Through the relay from the first moment, straight as soon as that works, and back whenever it does not.
+    #[default]
+    Auto,
+    /// Application data goes straight or not at all: the relay carries the handshake only. Without a direct path the
+    /// connection fails, and says why.
+    DirectOnly,
+    /// Stay on the relay: no addresses are exchanged, nobody punches.
+    RelayOnly,
+}
+
 /// How one connection may run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectOptions {
-    /// Stay on the relay: no addresses are exchanged, nobody punches.
-    pub relay_only: bool,
+    /// Which paths it may take.
+    pub policy: PathPolicy,
+}
+
+impl ConnectOptions {
+    /// For a connection that may take these paths.
+    pub fn with_policy(policy: PathPolicy) -> Self {
+        Self { policy }
+    }
+
+    /// Whether addresses may be exchanged at all.
+    pub(crate) fn may_go_direct(self) -> bool {
+        self.policy != PathPolicy::RelayOnly
+    }
 }
 
 /// Settings of a [`Relay`](crate::Relay).

@@ -116,19 +116,97 @@ impl Path {
     }
 }
 
+/// Why a connection runs on the path it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PathReason {
+    /// Every connection begins on the relay.
+    Began,
+    /// A round trip on it is proven, and direct goes before relayed.
+    Direct,
+    /// It is a direct path as well, and clearly faster than the one before.
+    Faster,
+    /// The path before gave no sign of life for this long.
+    Silent {
+        /// The silence.
+        after: Duration,
+    },
+    /// The relay before is lost or going down.
+    RelayLost,
+}
+
+/// How well a path is known to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum PathState {
+    /// Packets pass both ways.
+    Works,
+    /// What was sent there is unanswered for longer than the round trip explains.
+    Doubtful,
+    /// It is being tried.
+    Trying,
+    /// It worked once and does not now; it is tried again from time to time.
+    Lost,
+    /// All that could be tried was.
+    Silent,
+}
+
+/// One path of a connection and what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PathStatus {
+    /// The path.
+    pub path: Path,
+    /// Whether it works.
+    pub state: PathState,
+    /// Whether it carries the connection's data.
+    pub current: bool,
+    /// Its round-trip time, smoothed over its probes; `None` before the first.
+    pub rtt: Option<Duration>,
+    /// Probes sent on it that were answered in time, and those that were not, of the last 32.
+    pub probes: (u32, u32),
+    /// UDP payload sent on it, in bytes.
+    pub sent_bytes: u64,
+    /// UDP payload received on it, in bytes.
+    pub received_bytes: u64,
+    /// Since when it has been in this state.
+    pub since: Instant,
+}
+
 /// What a [`Peer`](crate::Peer) has to tell.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PeerEvent {
-    /// The relay knows this peer: it can be found by its ID and can connect.
-    Registered,
+    /// A relay knows this peer: it can be found there by its ID and can connect.
+    Registered {
+        /// Which relay.
+        relay: SocketAddr,
+    },
     /// All of this peer's hole-punch cookies have been confirmed: the registration is *warm*.
-    Warm,
+    Warm {
+        /// At which relay.
+        relay: SocketAddr,
+    },
     /// None of this peer's cookies was answered within the deadline: UDP to the relay's hole-punch ports is blocked, and
     /// connections will stay on the relay. Said with each registration or refresh that ends so.
-    Unanswered,
-    /// The control connection ended. Unless [`RelayError::is_final`], the peer tries again by itself.
-    RelayLost(RelayError),
+    Unanswered {
+        /// At which relay.
+        relay: SocketAddr,
+    },
+    /// A control connection ended. Unless [`RelayError::is_final`], the peer tries again by itself.
+    RelayLost {
+        /// To which relay.
+        relay: SocketAddr,
+        /// Why.
+        error: RelayError,
+    },
+    /// A relay is about to go down. Connections move to another relay that both sides know, if there is one.
+    RelayDraining {
+        /// Which relay.
+        relay: SocketAddr,
+        /// By then it wants to be left.
+        within: Duration,
+    },
     /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {
         /// Index of the hole-punch port.
@@ -176,6 +254,8 @@ pub enum PeerEvent {
         path: Path,
         /// Its round-trip time, as far as it is known yet.
         rtt: Option<Duration>,
+        /// Why it was chosen.
+        why: PathReason,
     },
     /// Punching has been given up for now; the connection goes on through the relay.
     NotDirect {

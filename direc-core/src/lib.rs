@@ -32,14 +32,17 @@ mod url;
 mod wire;
 
 pub use config::{
-    ConnectOptions, Consent, PeerConfig, PeerTiming, RelayAddress, RelayConfig, RelayLimits,
+    ConnectOptions, Consent, MAX_RELAYS, PathPolicy, PeerConfig, PeerTiming, RelayAddress, RelayConfig, RelayLimits,
     Transport as TransportConfig,
 };
 pub use drops::{DropReason, Drops};
 pub use error::{
     CloseReason, ConfigError, ConnectError, DirectFailure, IdError, MisuseError, RefuseReason, RelayError,
 };
-pub use event::{Arrival, ConnId, Link, Path, PeerEvent, RelayEvent, StepTaken, Transmit, Wake, WakeReason};
+pub use event::{
+    Arrival, ConnId, Link, Path, PathReason, PathState, PathStatus, PeerEvent, RelayEvent, StepTaken, Transmit, Wake,
+    WakeReason,
+};
 pub use identity::{Identity, KEY_LEN, NodeId};
 pub use peer::{Connection, ConnectionStats, Peer};
 pub use relay::{Relay, RelayStats};

@@ -91,8 +91,11 @@ impl Peer {
         let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
         let tls = Tls { identity: config.identity.clone(), crypto: config.crypto, key_log: config.key_log };
         let patience = config.timing.relay_deadline;
-        let control = Control::new(config.relay, tls.clone(), &config.consent, patience, &cids, rng.fork(), now)?;
-        let relay = config.relay.address;
+        let Some(&relay) = config.relays.first() else {
+            return Err(ConfigError::Setting("a peer needs a relay"));
+        };
+        let control = Control::new(relay, tls.clone(), &config.consent, patience, &cids, rng.fork(), now)?;
+        let relay = relay.address;
         Ok(Self {
             id: config.identity.id(),
             consent: config.consent,
@@ -195,6 +198,16 @@ impl Peer {
     /// A connection's handle; `None` if there never was one, or some round trips after it has closed.
     pub fn connection(&mut self, conn: ConnId) -> Option<Connection<'_>> {
         Connection::new(self, conn)
+    }
+
+    /// The network under this peer has changed, or may have: another interface, another route, back from sleep.
+    ///
+    /// `local` are the addresses at which its sockets can be reached on this machine's own networks, with the ports;
+    /// the driver says so at the start too. Everything is registered, observed and probed anew over what still works.
+    pub fn network_changed(&mut self, now: Instant, _local: &[SocketAddr]) {
+        self.advance(now);
+        self.trouble = true;
+        self.drive();
     }
 
     /// Closes all connections and leaves the relay; drive on until [`Self::is_drained`], a few round trips.

@@ -6,7 +6,11 @@ mod introduction;
 mod introductions;
 mod registry;
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, StreamId, VarInt};
@@ -129,6 +133,15 @@ impl Relay {
             relayed_datagrams: self.relayed.0,
             relayed_bytes: self.relayed.1,
             drops: self.drops.clone(),
+        }
+    }
+
+    /// Tells all peers to be elsewhere `within` that time, begins no more introductions, and goes on forwarding; then,
+    /// or as soon as everybody has left, it shuts down by itself.
+    pub fn drain(&mut self, now: Instant, within: Duration) {
+        self.advance(now);
+        if within.is_zero() {
+            self.shutdown(now);
         }
     }
 

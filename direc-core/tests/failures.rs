@@ -67,7 +67,7 @@ fn blocked_hole_punch_ports_leave_the_connection_on_the_relay_and_say_why() {
     world.blocked_ports = vec![4434, 4435];
     world.run(ms(8000));
     assert!(world.peer(P2).is_registered() && !world.peer(P2).is_warm());
-    assert!(world.peer_event(P2, |event| matches!(event, PeerEvent::Unanswered).then_some(())).is_some());
+    assert!(world.peer_event(P2, |event| matches!(event, PeerEvent::Unanswered { .. }).then_some(())).is_some());
     world.connect(P2, P4);
     let conn = world.until(ms(1000), |world| world.connected(P2)).1;
     let (_, why) = world.until(LONG, |world| world.not_direct(P2));

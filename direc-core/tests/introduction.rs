@@ -56,7 +56,7 @@ fn kept_on_the_relay_it_connects_after_2a_2b_and_nobody_punches() {
     for [a, b, c] in SHAPES {
         let mut world = World::trio(Consent::Any, [a, b, c]);
         world.warm();
-        world.connect_with(P2, P4, ConnectOptions { relay_only: true });
+        world.connect_with(P2, P4, ConnectOptions::with_policy(PathPolicy::RelayOnly));
         let (connected, _) = world.until(ms(5000), |world| world.connected(P2));
         assert!(connected <= ms(2 * a + 2 * b + 1), "{a} {b} {c}: {connected:?}");
         world.run(ms(3000));

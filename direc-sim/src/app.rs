@@ -194,15 +194,15 @@ impl PeerHost {
         let app = &mut self.app;
         let words = match event {
             PeerEvent::Step(step) => return What::Step(step),
-            PeerEvent::Registered => {
+            PeerEvent::Registered { .. } => {
                 app.registered_at.get_or_insert(at);
                 return What::Detail("registered at the relay".into());
             }
-            PeerEvent::Warm => {
+            PeerEvent::Warm { .. } => {
                 app.warm_at.get_or_insert(at);
                 return What::Detail("registration is warm".into());
             }
-            PeerEvent::RelayLost(error) => format!("relay lost: {error}"),
+            PeerEvent::RelayLost { error, .. } => format!("relay lost: {error}"),
             PeerEvent::Observed { port, address } => {
                 return What::Detail(format!("seen as {address} at hole-punch port {port}"));
             }
@@ -240,7 +240,7 @@ impl PeerHost {
                 app.log(conn).direct_heard_at.get_or_insert(at);
                 format!("hears the other side directly, from {address}")
             }
-            PeerEvent::Path { conn, path, rtt } => {
+            PeerEvent::Path { conn, path, rtt, .. } => {
                 app.log(conn).paths.push(Moved { at, path, rtt });
                 match rtt {
                     Some(rtt) => format!("moves to {}, rtt {:.1} ms", log::path_words(&path), rtt.as_secs_f64() * 1e3),

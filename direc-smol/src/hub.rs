@@ -169,12 +169,19 @@ impl PeerMachine {
 
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
         match event {
-            PeerEvent::Registered => self.on_relay(now, RelayState::on_registered, PeerNews::Registered, wakes),
-            PeerEvent::Warm => self.on_relay(now, RelayState::on_warm, PeerNews::Warm, wakes),
-            PeerEvent::Unanswered => self.on_relay(now, RelayState::on_unanswered, PeerNews::Unanswered, wakes),
-            PeerEvent::RelayLost(error) => {
+            PeerEvent::Registered { relay } => {
+                self.on_relay(now, RelayState::on_registered, PeerNews::Registered { relay }, wakes);
+            }
+            PeerEvent::Warm { relay } => self.on_relay(now, RelayState::on_warm, PeerNews::Warm { relay }, wakes),
+            PeerEvent::Unanswered { relay } => {
+                self.on_relay(now, RelayState::on_unanswered, PeerNews::Unanswered { relay }, wakes);
+            }
+            PeerEvent::RelayLost { relay, error } => {
                 let lost = error.clone();
-                self.on_relay(now, |relay| relay.on_lost(lost), PeerNews::RelayLost(error), wakes);
+                self.on_relay(now, |state| state.on_lost(lost), PeerNews::RelayLost { relay, error }, wakes);
+            }
+            PeerEvent::RelayDraining { relay, within } => {
+                self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
             }
             PeerEvent::Observed { port, address } => {
                 self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);

@@ -46,8 +46,9 @@ mod socket;
 pub use connection::Connection;
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, IdError, Identity, NodeId, Path, PeerTiming, RefuseReason, RelayError, RelayLimits, RelayStats,
-    RelayUrl, Role, Step, StepTaken, TransportConfig, UrlError,
+    DropReason, Drops, IdError, Identity, MAX_RELAYS, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus,
+    PeerTiming, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Step, StepTaken, TransportConfig,
+    UrlError,
     quic_types::{Dir, StreamId},
     step,
 };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_core::{ConnId, DirectFailure, NodeId, Path, RefuseReason, RelayError, StepTaken};
+use direc_core::{ConnId, DirectFailure, NodeId, Path, PathReason, RefuseReason, RelayError, StepTaken};
 
 use crate::{
     feed::Watcher,
@@ -20,14 +20,35 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PeerNews {
-    /// The relay knows this peer.
-    Registered,
+    /// A relay knows this peer.
+    Registered {
+        /// Which relay.
+        relay: SocketAddr,
+    },
     /// All cookies are confirmed as well.
-    Warm,
+    Warm {
+        /// At which relay.
+        relay: SocketAddr,
+    },
     /// No cookie was answered: UDP to the relay's hole-punch ports is blocked, connections will stay on the relay.
-    Unanswered,
-    /// The connection to the relay ended; unless the error is final, the peer tries again by itself.
-    RelayLost(RelayError),
+    Unanswered {
+        /// At which relay.
+        relay: SocketAddr,
+    },
+    /// The connection to a relay ended; unless the error is final, the peer tries again by itself.
+    RelayLost {
+        /// To which relay.
+        relay: SocketAddr,
+        /// Why.
+        error: RelayError,
+    },
+    /// A relay is about to go down.
+    RelayDraining {
+        /// Which relay.
+        relay: SocketAddr,
+        /// By then it wants to be left.
+        within: Duration,
+    },
     /// The relay has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {
         /// Index of the hole-punch port.
@@ -78,6 +99,8 @@ pub enum PathNews {
         path: Path,
         /// Its round-trip time, as far as it is known yet.
         rtt: Option<Duration>,
+        /// Why it was chosen.
+        why: PathReason,
         /// When it moved.
         at: Instant,
     },

@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use common::*;
 use direc_smol::{
-    BindError, CloseReason, ConnectError, ConnectOptions, Consent, DirectFailure, Path, PathNews, Peer, PeerNews,
-    PeerOptions, RelayError, RelayNews, RelayOptions, RelayServer, RelayUrl, Role, Step, ephemeral_key,
+    BindError, CloseReason, ConnectError, ConnectOptions, Consent, DirectFailure, Path, PathNews, PathPolicy, Peer,
+    PeerNews, PeerOptions, RelayError, RelayNews, RelayOptions, RelayServer, RelayUrl, Role, Step, ephemeral_key,
 };
 use futures_lite::future;
 
@@ -49,7 +49,7 @@ fn the_first_bytes_do_not_wait_for_the_direct_path() {
 #[test]
 fn a_connection_can_be_kept_on_the_relay() {
     run(async {
-        let Pair { relay, near, far, .. } = pair_with(ConnectOptions { relay_only: true }).await;
+        let Pair { relay, near, far, .. } = pair_with(ConnectOptions::with_policy(PathPolicy::RelayOnly)).await;
         assert_eq!(near.direct().await, Err(DirectFailure::RelayOnly));
         echo(&near, &far, "roundabout").await;
         assert_eq!(near.path(), Path::Relay(relay.local_addr()));

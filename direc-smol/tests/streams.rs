@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use common::*;
-use direc_smol::{CloseReason, ConnectOptions, ReadError, ReadToEndError, SendDatagramError, WriteError};
+use direc_smol::{CloseReason, ConnectOptions, PathPolicy, ReadError, ReadToEndError, SendDatagramError, WriteError};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 
 /// MiB each way.
@@ -44,7 +44,7 @@ fn bulk_survives_the_move_to_the_direct_path() {
 #[test]
 fn bulk_goes_through_the_relay_as_well() {
     run(async {
-        let pair = pair_with(ConnectOptions { relay_only: true }).await;
+        let pair = pair_with(ConnectOptions::with_policy(PathPolicy::RelayOnly)).await;
         bulk_both_ways(&pair).await;
         assert!(pair.relay.stats().relayed_bytes > (2 * BULK as u64) << 20);
     });

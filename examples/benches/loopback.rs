@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use direc_smol::{ConnectOptions, Connection, Consent, Peer, PeerOptions, RelayOptions, RelayServer};
+use direc_smol::{ConnectOptions, Connection, Consent, PathPolicy, Peer, PeerOptions, RelayOptions, RelayServer};
 
 const CHUNK: usize = 1 << 20;
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -162,7 +162,7 @@ impl Direc {
             let direct_far = p4.accept().await.unwrap();
             direct.direct().await.expect("loopback is direct");
             direct_far.direct().await.expect("loopback is direct");
-            let relayed = p2.connect_with(p4.id(), ConnectOptions { relay_only: true }).await.unwrap();
+            let relayed = p2.connect_with(p4.id(), ConnectOptions::with_policy(PathPolicy::RelayOnly)).await.unwrap();
             let relayed_far = p4.accept().await.unwrap();
             assert!(!relayed.path().is_direct());
             Self { direct, direct_far, relayed, relayed_far, _nodes: (relay, p2, p4) }

@@ -47,8 +47,12 @@ fn pattern(at: u64) -> u8 {
 impl App {
     pub(crate) fn on_event(&mut self, event: &PeerEvent) {
         match event {
-            PeerEvent::Registered | PeerEvent::Warm | PeerEvent::Unanswered | PeerEvent::Observed { .. } => {}
-            PeerEvent::RelayLost(error) => self.gave_up |= error.is_final(),
+            PeerEvent::Registered { .. }
+            | PeerEvent::Warm { .. }
+            | PeerEvent::Unanswered { .. }
+            | PeerEvent::RelayDraining { .. }
+            | PeerEvent::Observed { .. } => {}
+            PeerEvent::RelayLost { error, .. } => self.gave_up |= error.is_final(),
             PeerEvent::Offered { conn, .. } => {
                 self.offers.push(*conn);
                 self.meet(*conn);

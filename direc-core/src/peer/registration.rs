@@ -34,7 +34,7 @@ impl Peer {
     fn on_registered(&mut self, punch_ports: Vec<u16>) {
         self.cookies.set_ports(punch_ports);
         self.refresh_at = Some(self.now);
-        self.events.push_back(PeerEvent::Registered);
+        self.events.push_back(PeerEvent::Registered { relay: self.shared.relay });
         self.refresh();
         let waiting: Vec<ConnId> =
             self.sessions.values().filter(|session| session.is_waiting()).map(|session| session.id).collect();
@@ -74,11 +74,11 @@ impl Peer {
     pub(super) fn on_cookie(&mut self, purpose: Purpose, outcome: Outcome) {
         self.cookies_blocked = outcome == Outcome::Unanswered;
         if purpose == Purpose::Registration && self.cookies_blocked {
-            self.events.push_back(PeerEvent::Unanswered);
+            self.events.push_back(PeerEvent::Unanswered { relay: self.shared.relay });
         }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.warm {
             self.warm = true;
-            self.events.push_back(PeerEvent::Warm);
+            self.events.push_back(PeerEvent::Warm { relay: self.shared.relay });
         }
     }
 
@@ -95,7 +95,7 @@ impl Peer {
         if self.leaving {
             self.control.shutdown(self.now);
         } else {
-            self.events.push_back(PeerEvent::RelayLost(error));
+            self.events.push_back(PeerEvent::RelayLost { relay: self.shared.relay, error });
         }
     }
 }

@@ -21,7 +21,8 @@ use super::{
     shared::{Context, Shared, StepAbout},
 };
 use crate::{
-    CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PeerEvent, RelayError, WakeReason,
+    CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PathPolicy, PeerEvent, RelayError,
+    WakeReason,
     paths::Paths,
     quic::{
         self, Handle, Quic,
@@ -110,7 +111,8 @@ impl Session {
 
     /// P4's side: the offer (S5) has arrived.
     pub(super) fn server(id: ConnId, offer: &Offer, server: Server, ctx: &Context<'_>, mut rng: Rng) -> Option<Self> {
-        let options = ConnectOptions { relay_only: !offer.direct };
+        let policy = if offer.direct { PathPolicy::Auto } else { PathPolicy::RelayOnly };
+        let options = ConnectOptions { policy };
         let deadline = ctx.now + ctx.shared.timing.answer_deadline;
         let quic = server_config(ctx.shared, offer.client, &mut rng)?;
         let mut session = Self::new(id, offer.client, Some(quic), options, deadline, ctx, rng);
@@ -281,7 +283,7 @@ impl Session {
         if path.is_direct() {
             ctx.events.push_back(self.path_event());
         }
-        if self.options.relay_only {
+        if !self.options.may_go_direct() {
             ctx.events.push_back(PeerEvent::NotDirect { conn, why: DirectFailure::RelayOnly });
         }
     }

@@ -117,7 +117,7 @@ impl Pair {
 
     fn lost(&self) -> Option<&RelayError> {
         self.events.iter().find_map(|event| match event {
-            PeerEvent::RelayLost(error) => Some(error),
+            PeerEvent::RelayLost { error, .. } => Some(error),
             _ => None,
         })
     }

@@ -314,7 +314,7 @@ impl World {
 
     pub fn relay_lost(&self, host: usize) -> Option<(Duration, RelayError)> {
         self.peer_event(host, |event| match event {
-            PeerEvent::RelayLost(error) => Some(error.clone()),
+            PeerEvent::RelayLost { error, .. } => Some(error.clone()),
             _ => None,
         })
     }

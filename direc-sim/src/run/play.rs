@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use direc_core::ConnectOptions;
+use direc_core::{ConnectOptions, PathPolicy};
 
 use super::Cast;
 use crate::{
@@ -25,7 +25,8 @@ impl Cast<'_> {
             let (Some(&(from, _, _)), Some(&(_, _, to))) = (self.peers.get(call.from), self.peers.get(call.to)) else {
                 continue;
             };
-            let options = ConnectOptions { relay_only: call.relay_only };
+            let options =
+                ConnectOptions::with_policy(if call.relay_only { PathPolicy::RelayOnly } else { PathPolicy::Auto });
             let command = Command::Connect { tag, to, options, work: call.work };
             self.world.with_peer(from, |peer, _| peer.at(start + call.at, command));
         }
@@ -112,7 +113,8 @@ impl Cast<'_> {
             let (Some(&(from, _, _)), Some(&(_, _, to))) = (self.peers.get(call.from), self.peers.get(call.to)) else {
                 continue;
             };
-            let options = ConnectOptions { relay_only: call.relay_only };
+            let options =
+                ConnectOptions::with_policy(if call.relay_only { PathPolicy::RelayOnly } else { PathPolicy::Auto });
             let work = Work { ping: true, ..Work::default() };
             let command = Command::Connect { tag: first + number, to, options, work };
             self.world.with_peer(from, |peer, now| peer.act(now, command));

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use direc_core::{
-    CloseReason, Connection, ConnectionStats, DirectFailure, NodeId, Path, PeerEvent, Role,
+    CloseReason, Connection, ConnectionStats, DirectFailure, NodeId, Path, PathReason, PeerEvent, Role,
     quic_types::{Dir, StreamEvent, StreamId},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Conn {
     pub(crate) peer: NodeId,
     pub(crate) role: Role,
     pub(crate) path: Path,
+    /// Why it runs on that path.
+    pub(crate) chosen: PathReason,
     pub(crate) signals: Arc<Signals>,
     pub(crate) closed: Option<CloseReason>,
     /// Why there is no direct path, while punching is given up.
@@ -58,6 +60,7 @@ impl Conn {
             peer: connection.peer(),
             role: connection.role(),
             path,
+            chosen: PathReason::Began,
             signals: Arc::default(),
             closed: None,
             not_direct: None,
@@ -65,7 +68,7 @@ impl Conn {
             // A direct path is told of by an event of its own, which follows at once.
             log: Some(path)
                 .filter(|path| !path.is_direct())
-                .map(|path| PathNews::Moved { path, rtt: None, at: now })
+                .map(|path| PathNews::Moved { path, rtt: None, why: PathReason::Began, at: now })
                 .into_iter()
                 .collect(),
             log_start: 0,
@@ -81,12 +84,12 @@ impl Conn {
 
     pub(super) fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
         match event {
-            PeerEvent::Path { path, rtt, .. } => {
-                (self.path, self.moved_at) = (path, now);
+            PeerEvent::Path { path, rtt, why, .. } => {
+                (self.path, self.chosen, self.moved_at) = (path, why, now);
                 if path.is_direct() {
                     self.not_direct = None;
                 }
-                self.on_path(PathNews::Moved { path, rtt, at: now }, wakes);
+                self.on_path(PathNews::Moved { path, rtt, why, at: now }, wakes);
             }
             PeerEvent::NotDirect { why, .. } => {
                 self.not_direct = Some(why);
@@ -113,7 +116,7 @@ impl Conn {
         let end = self.log_start + self.log.len() as u64;
         if cursor.0 < self.log_start {
             cursor.0 = end;
-            return Some(PathNews::Moved { path: self.path, rtt: None, at: self.moved_at });
+            return Some(PathNews::Moved { path: self.path, rtt: None, why: self.chosen, at: self.moved_at });
         }
         let news = self.log.get(usize::try_from(cursor.0 - self.log_start).ok()?)?;
         cursor.0 += 1;

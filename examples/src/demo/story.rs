@@ -81,8 +81,8 @@ impl Story {
             while let Some((at, news)) = watch.next().await {
                 let what = match news {
                     PeerNews::Step(step) => What::Step(step),
-                    PeerNews::Warm => What::News("is warm: all cookies confirmed".into()),
-                    PeerNews::RelayLost(error) => What::News(format!("lost the relay: {error}")),
+                    PeerNews::Warm { .. } => What::News("is warm: all cookies confirmed".into()),
+                    PeerNews::RelayLost { error, .. } => What::News(format!("lost the relay: {error}")),
                     _ => continue,
                 };
                 let _ = lines.try_send(Line { at, who, what });

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_core::ConnectOptions;
+use direc_core::{ConnectOptions, PathPolicy};
 use direc_smol::{Connection, Peer};
 use smol::{
     Task,
@@ -146,7 +146,11 @@ pub(super) struct Session {
 
 impl Session {
     async fn open(peer: &Peer, client: &Client, out: Out, seen: &Seen) -> Result<Self, Failure> {
-        let options = ConnectOptions { relay_only: client.path == PathChoice::Relay };
+        let options = ConnectOptions::with_policy(if client.path == PathChoice::Relay {
+            PathPolicy::RelayOnly
+        } else {
+            PathPolicy::Auto
+        });
         let started = Instant::now();
         let conn = peer.connect_with(client.peer, options).await.map_err(Failure::of)?;
         let connected = ms_between(started, Instant::now());

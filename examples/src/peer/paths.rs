@@ -72,7 +72,7 @@ impl Paths {
                 (None, None) => Some(self.watch.next().await),
             };
             let moved = match news {
-                Some(Some(PathNews::Moved { path, rtt, at })) => Some(Move { path, rtt, at }),
+                Some(Some(PathNews::Moved { path, rtt, at, .. })) => Some(Move { path, rtt, at }),
                 _ => None,
             };
             if let Some(step) = held.take()

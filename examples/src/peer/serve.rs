@@ -78,16 +78,16 @@ async fn watch_relay(mut watch: Watch, out: Out) -> Result<(), Failure> {
     let (mut lost, mut told) = (false, false);
     while let Some((_, news)) = watch.next().await {
         match news {
-            PeerNews::RelayLost(error) if error.is_final() => return Err(Failure::of(error)),
-            PeerNews::RelayLost(error) => {
+            PeerNews::RelayLost { error, .. } if error.is_final() => return Err(Failure::of(error)),
+            PeerNews::RelayLost { error, .. } => {
                 lost = true;
                 out.note(&format!("relay lost: {error}; trying again"));
             }
-            PeerNews::Unanswered if !told => {
+            PeerNews::Unanswered { .. } if !told => {
                 told = true;
                 out.note(&RelayError::NoCookie.to_string());
             }
-            PeerNews::Registered if lost => {
+            PeerNews::Registered { .. } if lost => {
                 lost = false;
                 out.note("registered again");
             }

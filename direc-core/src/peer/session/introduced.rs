@@ -22,7 +22,8 @@ impl Session {
     pub(in crate::peer) fn initiate(&mut self, control: &mut Connection, ctx: &mut Context<'_>) -> Option<Cookie> {
         let cookie = self.rng.bytes();
         self.channel = self.rng.u64();
-        let initiate = Initiate { server: self.peer, cookie, channel: self.channel, direct: !self.options.relay_only };
+        let initiate =
+            Initiate { server: self.peer, cookie, channel: self.channel, direct: self.options.may_go_direct() };
         let Some(client) = Client::initiate(control, initiate) else {
             self.fail(ConnectError::RelayRefused(RefuseReason::Limit), ctx);
             return None;
@@ -76,7 +77,7 @@ impl Session {
         if matches!(self.state, State::Handshaking) {
             self.deadline = Some(ctx.now + ctx.shared.timing.handshake_deadline);
         }
-        if !self.options.relay_only && !self.is_closing() {
+        if self.options.may_go_direct() && !self.is_closing() {
             self.paths.start(ctx.now + ctx.shared.timing.punch_deadline);
         }
     }
@@ -130,7 +131,7 @@ impl Session {
 
     /// S9. P4 sends something at once, so that what P2 hears first on the direct path is QUIC's (S10).
     fn on_addresses(&mut self, addresses: &[SocketAddr], ctx: &mut Context<'_>) {
-        if self.options.relay_only || self.is_closing() {
+        if !self.options.may_go_direct() || self.is_closing() {
             return;
         }
         for &address in addresses {
@@ -178,7 +179,7 @@ impl Session {
                 ctx.events.push_back(PeerEvent::Closed { conn: self.id, reason: CloseReason::Abandoned });
                 self.end(ctx.now, VarInt::from_u32(0), Bytes::new());
             }
-            State::Established if self.options.relay_only => {}
+            State::Established if !self.options.may_go_direct() => {}
             State::Established => {
                 if let Some(event) = self.paths.no_more_addresses() {
                     self.on_path_event(event, ctx);

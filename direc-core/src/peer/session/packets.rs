@@ -92,7 +92,8 @@ impl Session {
     ) -> Result<(), DropReason> {
         /// Echoes waiting to be sent; a probe that finds the queue full is repeated by its sender.
         const MAX_ECHOES: usize = 16;
-        if matches!(self.state, State::Asked { .. } | State::Waiting | State::Closing) || self.options.relay_only {
+        if matches!(self.state, State::Asked { .. } | State::Waiting | State::Closing) || !self.options.may_go_direct()
+        {
             return Err(DropReason::NotAccepted);
         }
         let echo = self.paths.on_probe(now, from, probe)?;
@@ -156,6 +157,6 @@ impl Session {
     }
 
     pub(super) fn path_event(&self) -> PeerEvent {
-        PeerEvent::Path { conn: self.id, path: self.path(), rtt: self.paths.rtt() }
+        PeerEvent::Path { conn: self.id, path: self.path(), rtt: self.paths.rtt(), why: crate::PathReason::Direct }
     }
 }
