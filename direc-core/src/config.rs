@@ -96,7 +96,7 @@ pub struct PeerTiming {
     pub cookie_deadline: Duration,
     /// How long punching goes on without a round trip before it is given up. 10 s.
     pub punch_deadline: Duration,
-    /// How often the registration is refreshed: below the 30 s after which common NATs forget. 20 s.
+    /// How often the registration is refreshed: below the 30 s after which common NATs forget. 25 s.
     pub refresh_interval: Duration,
 }
 
@@ -108,7 +108,7 @@ impl Default for PeerTiming {
             handshake_deadline: Duration::from_secs(15),
             cookie_deadline: Duration::from_secs(5),
             punch_deadline: Duration::from_secs(10),
-            refresh_interval: Duration::from_secs(20),
+            refresh_interval: Duration::from_secs(25),
         }
     }
 }
@@ -126,10 +126,9 @@ pub struct Transport {
     pub window: u32,
     /// Bytes of datagrams kept for the application before the oldest are dropped; 0 turns datagrams off. 1 MiB.
     pub datagram_buffer: usize,
-    /// After this long without a sign of life the connection ends. 120 s.
+    /// After this long without a sign of life the connection ends. Keep-alives come as often as the NATs in front need
+    /// them, and at least three times in this time. 120 s.
     pub idle_timeout: Duration,
-    /// How often an idle connection shows life: below the 30 s after which common NATs forget. 20 s.
-    pub keep_alive: Duration,
     /// Datagrams that `poll_transmit` may return at once (GSO): part of the configuration because it shapes the
     /// packets. 32, at most 44, which still fits one UDP payload.
     pub max_batch: usize,
@@ -144,7 +143,6 @@ impl Default for Transport {
             window: 16 << 20,
             datagram_buffer: 1 << 20,
             idle_timeout: Duration::from_secs(120),
-            keep_alive: Duration::from_secs(20),
             max_batch: 32,
         }
     }

@@ -270,6 +270,8 @@ pub enum CloseReason {
     KeyRefused,
     /// The other side gave up before the connection was confirmed.
     Abandoned,
+    /// It was to go straight or not at all, and there is no direct path any more.
+    NotDirect(DirectFailure),
     /// Nothing arrived for the idle timeout.
     TimedOut,
     /// The other side's process lost its state (stateless reset).
@@ -288,6 +290,7 @@ impl fmt::Display for CloseReason {
             Self::Application { code, reason } => write!(f, "closed by the other side (code {code}): {reason}"),
             Self::KeyRefused => f.write_str("the other side refused our key: it was offered another"),
             Self::Abandoned => f.write_str("the other side gave up while the connection was being made"),
+            Self::NotDirect(why) => write!(f, "no direct path any more: {why}"),
             Self::TimedOut => f.write_str("timed out: nothing came from the other side"),
             Self::Reset => f.write_str("the other side lost its state"),
             Self::Transport(what) => write!(f, "transport error: {what}"),

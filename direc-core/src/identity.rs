@@ -3,7 +3,9 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use data_encoding::{BASE32_NOPAD, Specification};
+use ring::digest;
 use rustls::{
+    SignatureScheme,
     crypto::ring::sign::any_eddsa_type,
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer},
     sign::{CertifiedKey, SigningKey},
@@ -20,6 +22,9 @@ const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0
 /// DER in front of every Ed25519 secret key: OneAsymmetricKey version 1 of RFC 8410, section 7.
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// In front of what is signed to derive secrets: TLS 1.3 signs nothing that begins so (RFC 8446, section 4.4.3).
+const DERIVE_LABEL: &[u8] = b"direc derived secret: ";
 
 /// A node's name: its Ed25519 public key.
 ///
@@ -115,6 +120,14 @@ impl Identity {
     /// The public half.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Secret bytes for a purpose of this node's own, the same in every process: the hash of a signature over the
+    /// purpose, which Ed25519 makes the same each time (RFC 8032, section 8.2), and which nobody else is ever shown.
+    pub(crate) fn derive(&self, purpose: &str) -> Option<[u8; 32]> {
+        let signer = self.key.choose_scheme(&[SignatureScheme::ED25519])?;
+        let signature = signer.sign(&[DERIVE_LABEL, purpose.as_bytes()].concat()).ok()?;
+        digest::digest(&digest::SHA256, &signature).as_ref().try_into().ok()
     }
 
     /// What TLS presents: the SubjectPublicKeyInfo in the certificate's place (RFC 7250, section 3).

@@ -1,23 +1,40 @@
 //! Which path carries a connection's packets (S10–S13 and ever after).
 //!
-//! Addresses come in by [`Paths::learn`] (S9) or with the other side's authentic probes. Each is punched; the first
-//! whose round trip is proven becomes the path (S12, S13). Until then packets go through the relay and, within a
-//! budget, doubled to where they may already arrive, so that the first data needs no second round trip.
+//! [`Paths`] is told what comes in and what goes out, by which way; the addresses the other side may have (S9); and the
+//! time. It says what probes to send, by which way the next packet goes ([`Paths::route`]), and, as events, when the
+//! data has moved. That is all of its interface: it knows neither QUIC nor the relay.
+//!
+//! Addresses come in by [`Paths::learn`] or with the other side's authentic probes. Each is punched; what has proven its
+//! round trip may carry data (S12, S13). Until then packets go through the relay and, within a budget, doubled to where
+//! they may already arrive, so that the first data needs no second round trip. A path that carries data and leaves it
+//! unanswered is doubled in the same way, and left once another one answers.
 
+mod binding;
 mod candidate;
+mod choice;
 mod liveness;
 mod probe;
+mod record;
+mod relayed;
+mod status;
+#[cfg(test)]
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use candidate::{Candidate, Due, is_plausible};
+use binding::BindingLife;
+use candidate::{Candidate, Care, Kind, is_plausible};
+use liveness::Liveness;
 pub(crate) use probe::ProbeKeys;
+use relayed::Relayed;
 
 use crate::{
-    DirectFailure,
+    DirectFailure, PathPolicy, PathReason,
     drops::DropReason,
     rng::Rng,
     step::Role,
@@ -33,6 +50,19 @@ const MAX_CANDIDATES: usize = 8;
 /// or two NATs that give each of our probes another port, must not keep us busy for ever.
 const MAX_FRESH: u32 = 16;
 const FRESH_AGAIN: Duration = Duration::from_secs(10);
+/// A connection that has carried no data for this long is at rest.
+const IN_USE: Duration = Duration::from_secs(10);
+/// Whoever answers keep-alives leads a little behind whoever sends them, so that one side's serve both.
+const FOLLOWER_LAG: Duration = Duration::from_secs(4);
+
+/// A way to the other peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// Through the relay.
+    Relay,
+    /// Straight.
+    Direct(SocketAddr),
+}
 
 /// Where a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +73,8 @@ pub(crate) enum Route {
     Both,
     /// Straight.
     Direct(SocketAddr),
+    /// Nowhere, for now.
+    Hold,
 }
 
 /// What the path did.
@@ -50,43 +82,77 @@ pub(crate) enum Route {
 pub(crate) enum PathEvent {
     /// The first probe has gone to this address: S10 (P4) or S11 (P2).
     Punching(SocketAddr),
-    /// A round trip is proven and the connection is to move there: S12 (P4) or S13 (P2).
-    Moved { address: SocketAddr, rtt: Duration },
-    /// The direct path has died: back to the relay.
-    Lost(SocketAddr),
+    /// The data moves. Onto a direct path it does after a proven round trip: S12 (P4), S13 (P2).
+    Moved(Via),
     /// Nothing came back for long enough.
     GaveUp(DirectFailure),
+    /// The path that carries the data looks as if it did not work: perhaps our own address has changed.
+    Doubted,
+    /// The relay does not answer when it should.
+    RelaySilent,
+}
+
+/// A probe or check to be sent.
+pub(crate) struct Outgoing {
+    pub(crate) via: Via,
+    pub(crate) datagram: Datagram,
+    pub(crate) event: Option<PathEvent>,
+}
+
+/// What may be probed: which families of addresses this peer has, and never a relay.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reach {
+    pub(crate) relays: Vec<SocketAddr>,
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
 }
 
 /// The paths of one connection.
 pub(crate) struct Paths {
     role: Role,
-    relay: SocketAddr,
+    policy: PathPolicy,
     rng: Rng,
     keys: Option<ProbeKeys>,
+    /// Whether there is a way through a relay now.
+    attached: bool,
+    relayed: Relayed,
     candidates: Vec<Candidate>,
-    direct: Option<SocketAddr>,
+    /// The way the data goes, since when, and why.
+    current: Via,
+    since: Instant,
+    reason: PathReason,
+    /// Since when packets have gone the current way alone, so that their acknowledgements speak for it.
+    alone_since: Option<Instant>,
+    last_use: Option<Instant>,
+    life: BindingLife,
     /// When punching is given up, while it goes on.
     deadline: Option<Instant>,
     given_up: bool,
     /// New addresses that may still be tried, and when that was last raised.
     fresh: u32,
-    fresh_since: Option<Instant>,
+    fresh_since: Instant,
 }
 
 impl Paths {
-    pub(crate) fn new(role: Role, relay: SocketAddr, rng: Rng) -> Self {
+    pub(crate) fn new(now: Instant, role: Role, policy: PathPolicy, rng: Rng) -> Self {
         Self {
             role,
-            relay,
+            policy,
             rng,
             keys: None,
+            attached: false,
+            relayed: Relayed::new(now),
             candidates: Vec::new(),
-            direct: None,
+            current: Via::Relay,
+            since: now,
+            reason: PathReason::Began,
+            alone_since: None,
+            last_use: None,
+            life: BindingLife::default(),
             deadline: None,
             given_up: false,
             fresh: MAX_FRESH,
-            fresh_since: None,
+            fresh_since: now,
         }
     }
 
@@ -99,17 +165,21 @@ impl Paths {
         self.keys.as_ref().map(ProbeKeys::own_tag)
     }
 
-    /// Punching is to lead somewhere by then, or it is given up.
-    pub(crate) fn start(&mut self, deadline: Instant) {
-        if self.direct.is_none() {
-            self.deadline = Some(deadline);
-            self.given_up = false;
+    /// There is a way through a relay from now on, perhaps another one than before; or there is none.
+    pub(crate) fn on_attached(&mut self, now: Instant, attached: bool) {
+        self.attached = attached;
+        self.alone_since = None;
+        if attached {
+            self.relayed.renew(now);
         }
     }
 
-    /// P3 will tell no more addresses: without any there is nothing to wait for.
-    pub(crate) fn no_more_addresses(&mut self) -> Option<PathEvent> {
-        (self.candidates.is_empty() && !self.given_up).then(|| self.give_up())
+    /// Punching is to lead somewhere by then, or it is given up.
+    pub(crate) fn start(&mut self, deadline: Instant) {
+        if self.current == Via::Relay {
+            self.deadline = Some(deadline);
+            self.given_up = false;
+        }
     }
 
     fn give_up(&mut self) -> PathEvent {
@@ -119,11 +189,13 @@ impl Paths {
         PathEvent::GaveUp(if nowhere { DirectFailure::NoAddress } else { DirectFailure::NoRoundTrip })
     }
 
-    /// Addresses that the relay told (S9).
-    pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr]) {
-        for &address in addresses {
-            if is_plausible(address, self.relay) {
-                self.candidate(now, address);
+    /// Addresses that the relay told (S9): new ones are punched, known ones tried again if they lead nowhere.
+    pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
+        for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
+            let known = self.candidates.iter().any(|candidate| candidate.address == address);
+            let Some(candidate) = self.candidate(now, address) else { continue };
+            if known && candidate.is_spent() {
+                candidate.restart(now);
             }
         }
     }
@@ -150,22 +222,33 @@ impl Paths {
     }
 
     fn spend_fresh(&mut self, now: Instant) -> bool {
-        let since = *self.fresh_since.get_or_insert(now);
-        let periods = now.saturating_duration_since(since).as_secs() / FRESH_AGAIN.as_secs();
+        let periods = now.saturating_duration_since(self.fresh_since).as_secs() / FRESH_AGAIN.as_secs();
         if periods > 0 {
             self.fresh = self.fresh.saturating_add(u32::try_from(periods).unwrap_or(u32::MAX)).min(MAX_FRESH);
-            self.fresh_since = Some(now);
+            self.fresh_since = now;
         }
         let allowed = self.fresh > 0;
         self.fresh -= u32::from(allowed);
         allowed
     }
 
-    /// A probe came from this address: its echo, if it is authentic.
+    fn at(&mut self, address: SocketAddr) -> Option<&mut Candidate> {
+        self.candidates.iter_mut().find(|candidate| candidate.address == address)
+    }
+
+    fn current_candidate(&self) -> Option<&Candidate> {
+        match self.current {
+            Via::Direct(address) => self.candidates.iter().find(|candidate| candidate.address == address),
+            Via::Relay => None,
+        }
+    }
+
+    /// A probe came this way: its echo, if it is authentic. `full`: it was of full size.
     pub(crate) fn on_probe(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        via: Via,
+        full: bool,
         fields: &ProbeFields,
     ) -> Result<ProbeFields, DropReason> {
         let keys = self.keys.as_ref().ok_or(DropReason::BadProbe)?;
@@ -173,135 +256,294 @@ impl Paths {
             return Err(DropReason::BadProbe);
         }
         let echo = keys.echo(fields.nonce);
-        if let Some(candidate) = self.candidate(now, from) {
-            candidate.on_heard(now);
+        match via {
+            Via::Relay => self.on_heard(now, via),
+            Via::Direct(from) => {
+                if let Some(candidate) = self.candidate(now, from) {
+                    candidate.on_heard(now);
+                }
+                if full && via == self.current {
+                    self.doubt_with_them(now);
+                }
+            }
         }
         Ok(echo)
     }
 
-    /// An echo came from this address: the move it brings about, if any.
+    /// An echo came this way: the move it brings about, if any.
     pub(crate) fn on_echo(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        via: Via,
         fields: &ProbeFields,
     ) -> Result<Option<PathEvent>, DropReason> {
         if !self.keys.as_ref().is_some_and(|keys| keys.is_echo(fields)) {
             return Err(DropReason::BadProbe);
         }
-        let candidate = self.candidates.iter_mut().find(|candidate| candidate.address == from);
-        let candidate = candidate.ok_or(DropReason::BadProbe)?;
-        let rtt = candidate.on_echo(now, fields.nonce).ok_or(DropReason::BadProbe)?;
-        if !candidate.is_proven() || !self.wants_another(now, from) {
-            return Ok(None);
+        let rested = self.current_candidate().and_then(|current| Some(current.liveness()?.rested()));
+        let answered = match via {
+            Via::Relay => self.relayed.on_echo(now, fields.nonce),
+            Via::Direct(from) => self.at(from).ok_or(DropReason::BadProbe)?.on_echo(now, fields.nonce),
+        };
+        answered.ok_or(DropReason::BadProbe)?;
+        if via == self.current
+            && via != Via::Relay
+            && let Some(rested) = rested
+        {
+            self.life.on_survived(rested);
         }
-        self.direct = Some(from);
-        self.deadline = None;
-        Ok(Some(PathEvent::Moved { address: from, rtt }))
+        Ok(self.decide(now))
     }
 
-    /// Whether there is no direct path, or one that has begun to look dead.
-    fn wants_another(&self, now: Instant, than: SocketAddr) -> bool {
-        self.direct.is_none_or(|direct| {
-            direct != than && self.candidates.iter().any(|c| c.address == direct && c.is_doubtful(now))
-        })
-    }
-
-    /// Packets other than probes go straight.
-    pub(crate) fn on_use(&mut self, now: Instant) {
-        let direct = self.direct;
-        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| Some(candidate.address) == direct) {
-            candidate.on_use(now);
-        }
-    }
-
-    /// The next probe to send, with what it is for people.
-    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<(SocketAddr, Datagram, Option<PathEvent>)> {
-        let keys = self.keys.as_ref()?;
-        for candidate in &mut self.candidates {
-            if let Due::Probe { first, check } = candidate.on_due(now) {
-                let nonce = self.rng.bytes();
-                candidate.on_probe_sent(now, nonce);
-                let event = first.then_some(PathEvent::Punching(candidate.address));
-                let datagram =
-                    if check { Datagram::Check(keys.probe(nonce)) } else { Datagram::Probe(keys.probe(nonce)) };
-                return Some((candidate.address, datagram, event));
+    /// An authentic packet of the connection came this way.
+    pub(crate) fn on_heard(&mut self, now: Instant, via: Via) {
+        match via {
+            Via::Relay => self.relayed.liveness.on_heard(now),
+            Via::Direct(_) if self.policy == PathPolicy::RelayOnly => {}
+            Via::Direct(from) => {
+                // An address not known yet is learnt: its packets are authentic.
+                if let Some(candidate) = self.candidate(now, from) {
+                    candidate.on_heard(now);
+                }
             }
         }
-        None
+        if via != self.current {
+            self.doubt_if_left(now);
+        }
+    }
+
+    /// The other side probes the path anew, in full size, as it does when it gets no answers there.
+    fn doubt_with_them(&mut self, now: Instant) {
+        const SETTLED: Duration = Duration::from_secs(1);
+        let settled = now.saturating_duration_since(self.since) > SETTLED;
+        let Via::Direct(address) = self.current else { return };
+        if let Some(liveness) = self.at(address).filter(|_| settled).and_then(Candidate::liveness_mut)
+            && !liveness.is_doubtful(now)
+            && !liveness.has_answered(now.checked_sub(SETTLED / 4).unwrap_or(now))
+        {
+            liveness.doubt(now);
+            self.alone_since = None;
+        }
+    }
+
+    /// The other side speaks by another way and not by ours: it has left the path, and has its reasons.
+    fn doubt_if_left(&mut self, now: Instant) {
+        let Via::Direct(address) = self.current else { return };
+        let moved = self.since;
+        let Some(liveness) = self.at(address).and_then(Candidate::liveness_mut) else { return };
+        let long = (liveness.rtt() * 2).max(Duration::from_millis(60));
+        if liveness.silence(now) > long && now.saturating_duration_since(moved) > long && !liveness.is_doubtful(now) {
+            liveness.doubt(now);
+            self.alone_since = None;
+        }
+    }
+
+    /// Whether hearing something authentic this way would be news: nothing has for a moment.
+    pub(crate) fn wants_evidence(&self, now: Instant, via: Via) -> bool {
+        const NEWS: Duration = Duration::from_millis(20);
+        let current = match self.current {
+            Via::Relay => Some(&self.relayed.liveness),
+            Via::Direct(_) => self.current_candidate().and_then(Candidate::liveness),
+        };
+        let quiet = current.is_none_or(|liveness| liveness.silence(now) > NEWS);
+        quiet || (via != self.current && via == Via::Relay && self.relayed.liveness.silence(now) > NEWS)
+    }
+
+    /// Data that was sent at `sent` has been acknowledged. `waiting`: more of it has not.
+    pub(crate) fn on_acknowledged(&mut self, now: Instant, sent: Instant, rtt: Duration, waiting: bool) {
+        if self.alone_since.is_none_or(|since| sent < since) {
+            // Either path may have carried it; but nothing may be unanswered any more.
+            if let Some(liveness) = self.current_liveness().filter(|_| !waiting) {
+                liveness.on_nothing_asked();
+            }
+            return;
+        }
+        if self.current == Via::Relay {
+            self.relayed.on_answer();
+        }
+        if let Some(liveness) = self.current_liveness() {
+            liveness.on_acknowledged(now, rtt, waiting);
+        }
+    }
+
+    /// The signs of life of the path that carries the data.
+    fn current_liveness(&mut self) -> Option<&mut Liveness> {
+        match self.current {
+            Via::Relay => Some(&mut self.relayed.liveness),
+            Via::Direct(address) => self.at(address)?.liveness_mut(),
+        }
+    }
+
+    /// Packets of the connection go out by the current route. `asking`: some of them want an answer.
+    pub(crate) fn on_use(&mut self, now: Instant, asking: bool) {
+        match self.route(now, false) {
+            Route::Relay | Route::Direct(_) => self.alone_since = self.alone_since.or(Some(now)),
+            Route::Both | Route::Hold => self.alone_since = None,
+        }
+        if asking {
+            if self.current == Via::Relay && !self.in_use(now) {
+                self.hurry(now);
+            }
+            self.last_use = Some(now);
+            if let Some(liveness) = self.current_liveness() {
+                liveness.on_asked(now);
+            }
+        }
+    }
+
+    /// Whether it is not known yet that data waits for an answer.
+    pub(crate) fn wants_asking(&self, now: Instant) -> bool {
+        self.last_use.is_none_or(|used| used + Duration::from_secs(1) < now)
+            || match self.current {
+                Via::Relay => !self.relayed.liveness.is_asked(),
+                Via::Direct(_) => self.current_candidate().and_then(Candidate::liveness).is_some_and(|l| !l.is_asked()),
+            }
+    }
+
+    /// The network is another, or time has passed that nobody lived through: nothing that was known counts.
+    pub(crate) fn on_network_changed(&mut self, now: Instant, punch_until: Instant) {
+        self.life.forget();
+        self.fresh = MAX_FRESH;
+        self.candidates.iter_mut().for_each(|candidate| candidate.forgive(now));
+        self.relayed.liveness.forgive(now);
+        self.alone_since = None;
+        match self.current {
+            Via::Relay => self.deadline = Some(punch_until),
+            Via::Direct(address) => {
+                if let Some(liveness) = self.at(address).and_then(Candidate::liveness_mut) {
+                    liveness.doubt(now);
+                }
+            }
+        }
+    }
+
+    /// The data goes through another relay than before, or through the same one anew.
+    pub(crate) fn on_relay_moved(&mut self, now: Instant) {
+        (self.since, self.reason) = (now, PathReason::RelayLost);
+    }
+
+    /// Whether the relay left checks unanswered, and has not answered since.
+    pub(crate) fn is_relay_silent(&self) -> bool {
+        self.relayed.is_silent()
+    }
+
+    /// One side's address may be another now: what worked once is tried at once.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.candidates.iter_mut().for_each(|candidate| candidate.hurry(now));
+    }
+
+    fn in_use(&self, now: Instant) -> bool {
+        self.last_use.is_some_and(|used| used + IN_USE > now)
+    }
+
+    fn care(&self, now: Instant, address: SocketAddr) -> Care {
+        let lag = if self.role == Role::P2 { Duration::ZERO } else { FOLLOWER_LAG };
+        Care { current: self.current == Via::Direct(address), in_use: self.in_use(now), rest: self.life.pause() + lag }
+    }
+
+    /// Whether the direct path that carries the data is in trouble, so that the relay's answer matters.
+    fn is_in_trouble(&self, now: Instant) -> bool {
+        self.current_candidate()
+            .and_then(Candidate::liveness)
+            .is_some_and(|liveness| liveness.is_doubtful(now) || liveness.failing_since(now).is_some())
+    }
+
+    fn may_relay(&self) -> bool {
+        self.attached && self.policy != PathPolicy::DirectOnly
+    }
+
+    /// The next probe to send.
+    pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Outgoing> {
+        if self.keys.is_none() {
+            return None;
+        }
+        if self.policy != PathPolicy::RelayOnly {
+            for at in 0..self.candidates.len() {
+                let care = self.care(now, self.candidates[at].address);
+                let Some(kind) = self.candidates[at].on_due(now, care) else { continue };
+                let (nonce, address) = (self.rng.bytes(), self.candidates[at].address);
+                let doubted = self.candidates[at].on_sent(now, nonce, kind) && care.current;
+                let fields = self.keys.as_ref()?.probe(nonce);
+                let event = match kind {
+                    Kind::Probe { first: true } => Some(PathEvent::Punching(address)),
+                    Kind::Probe { first: false } | Kind::Check => doubted.then_some(PathEvent::Doubted),
+                };
+                let datagram = if kind == Kind::Check { Datagram::Check(fields) } else { Datagram::Probe(fields) };
+                return Some(Outgoing { via: Via::Direct(address), datagram, event });
+            }
+        }
+        self.relay_check(now).filter(|at| *at <= now)?;
+        let nonce = self.rng.bytes();
+        let event = self.relayed.on_check_sent(now, nonce);
+        let datagram = Datagram::Check(self.keys.as_ref()?.probe(nonce));
+        Some(Outgoing { via: Via::Relay, datagram, event })
+    }
+
+    fn relay_check(&self, now: Instant) -> Option<Instant> {
+        if !self.may_relay() {
+            return None;
+        }
+        self.relayed.next_check(now, self.is_in_trouble(now), self.current == Via::Relay)
     }
 
     /// What time has brought about.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, punch_again: Instant) -> Option<PathEvent> {
-        let direct = self.direct;
-        let died = self.candidates.iter_mut().any(|c| c.die(now) && Some(c.address) == direct);
-        if let (true, Some(direct)) = (died, direct) {
-            self.direct = None;
-            self.deadline = Some(punch_again);
-            self.given_up = false;
-            self.fresh = MAX_FRESH;
-            self.candidates.iter_mut().filter(|c| c.address != direct).for_each(|c| c.restart(now));
-            return Some(PathEvent::Lost(direct));
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathEvent> {
+        let current = self.current;
+        for candidate in self.candidates.iter_mut().filter(|c| current != Via::Direct(c.address)) {
+            candidate.lose_spare(now);
+        }
+        if let Some(event) = self.decide(now) {
+            return Some(event);
         }
         self.deadline.is_some_and(|deadline| deadline <= now).then(|| self.give_up())
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let probes = self.candidates.iter().filter(|_| self.keys.is_some()).filter_map(Candidate::next);
-        probes.chain(self.deadline).min()
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let probes = self.candidates.iter().filter_map(|c| c.next(now, self.care(now, c.address)));
+        let probes = probes.filter(|_| self.keys.is_some());
+        probes.chain(self.relay_check(now)).chain(self.deadline).min()
     }
 
     /// Where the next packet goes. P4 doubles its first flight to addresses it has only been told (S10): that is what
     /// makes its packets P2's first direct ones at a+b+c.
-    pub(crate) fn route(&self, handshaking: bool) -> Route {
-        if let Some(address) = self.direct {
-            return Route::Direct(address);
+    pub(crate) fn route(&self, now: Instant, handshaking: bool) -> Route {
+        match self.current {
+            Via::Direct(_) if handshaking => Route::Both,
+            Via::Direct(address) => {
+                if self.is_in_trouble(now) && self.may_relay() {
+                    Route::Both
+                } else {
+                    Route::Direct(address)
+                }
+            }
+            // P4 knows P2's first packets by the relay's channel only, so the handshake always needs it.
+            Via::Relay if !self.attached || (!handshaking && self.policy == PathPolicy::DirectOnly) => Route::Hold,
+            Via::Relay => {
+                let told = self.role == Role::P4 && handshaking && !self.candidates.is_empty();
+                if told || self.candidates.iter().any(Candidate::is_heard) { Route::Both } else { Route::Relay }
+            }
         }
-        let told = self.role == Role::P4 && handshaking && !self.candidates.is_empty();
-        if told || self.candidates.iter().any(Candidate::is_heard) { Route::Both } else { Route::Relay }
     }
 
     /// The addresses to which a packet that goes both ways is doubled; each counts against its budget.
     pub(crate) fn doubles(&mut self, handshaking: bool) -> Vec<SocketAddr> {
+        if let Via::Direct(address) = self.current {
+            return vec![address];
+        }
         let told = self.role == Role::P4 && handshaking;
         let due = self.candidates.iter_mut().filter(|candidate| told || candidate.is_heard());
         due.filter_map(|candidate| candidate.spend().then_some(candidate.address)).collect()
     }
 
-    pub(crate) fn direct(&self) -> Option<SocketAddr> {
-        self.direct
-    }
-
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        let direct = self.direct?;
-        self.candidates.iter().find(|candidate| candidate.address == direct)?.rtt()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
-    fn a_peer_that_comes_from_another_port_each_time_does_not_keep_us_busy_for_ever() {
-        let (secret, relay) = ([5; 32], "203.0.113.10:4433".parse().unwrap());
-        let mut p2 = Paths::new(Role::P2, relay, Rng::new([1; 32]));
-        p2.set_secret(&secret);
-        let p4 = ProbeKeys::new(&secret, Role::P4);
-        let (mut now, mut probes) = (Instant::now(), 0);
-        p2.start(now + Duration::from_secs(10));
-        for second in 0..600u32 {
-            for n in 0..20u32 {
-                let port = 1024 + (second * 20 + n) as u16;
-                let from = SocketAddr::new([198, 51, 100, 1].into(), port);
-                assert!(p2.on_probe(now, from, &p4.probe([n as u8; 8])).is_ok(), "an authentic probe is echoed");
-                probes += std::iter::from_fn(|| p2.poll_probe(now)).count();
-                now += Duration::from_millis(50);
-                p2.handle_timeout(now, now);
-            }
+    /// Bytes of UDP payload went out or came in this way.
+    pub(crate) fn count(&mut self, via: Via, sent: usize, received: usize) {
+        let record = match via {
+            Via::Relay => Some(&mut self.relayed.record),
+            Via::Direct(address) => self.at(address).map(|candidate| &mut candidate.record),
+        };
+        if let Some(record) = record {
+            record.sent_bytes += sent as u64;
+            record.received_bytes += received as u64;
         }
-        // 16 addresses at once and one every 10 s, each with its schedule of nine, or two if it was heard late.
-        assert!(probes <= (16 + 60) * 18, "{probes} probes in ten minutes");
     }
 }

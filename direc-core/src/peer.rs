@@ -1,4 +1,4 @@
-//! P2 and P4: one peer, its control connection to P3, and its sessions with other peers. Dispatch in, drain out.
+//! P2 and P4: one peer, its registrations at relays, and its sessions with other peers. Dispatch in, drain out.
 
 mod connection;
 mod control;
@@ -23,23 +23,25 @@ use quinn_proto::{EcnCodepoint, StreamId, VarInt};
 pub use connection::{Connection, ConnectionStats};
 
 use control::Control;
-use cookies::Cookies;
-use introduction::server::Opened;
-use session::Session;
-use shared::{Context, Shared};
+use registration::Registration;
+use session::{Attachment, Session};
+use shared::{Context, Shared, Trouble};
 
 use crate::{
-    Arrival, ConfigError, ConnId, ConnectOptions, Consent, Link, MisuseError, NodeId, PeerConfig, PeerEvent,
-    RefuseReason, Transmit, Wake, WakeReason,
+    Arrival, ConfigError, ConnId, ConnectOptions, Consent, Link, MAX_RELAYS, MisuseError, NodeId, PeerConfig,
+    PeerEvent, RefuseReason, Transmit, Wake, WakeReason,
     drops::{DropReason, Drops},
+    paths::{Reach, Via},
     quic::{cid::CidKey, config::Clock, tls::Tls},
     rng::Rng,
     turns::Turns,
-    wire::datagram::{Datagram, RELAYED_HEADER, Tag},
+    wire::datagram::{Datagram, ProbeFields, RELAYED_HEADER, Tag},
 };
 
 /// Sessions at once: connections, and offers under way. Further offers are refused, further connects fail.
 const MAX_SESSIONS: usize = 4096;
+/// A wake-up that comes later than this was slept through.
+const OVERSLEPT: Duration = Duration::from_secs(3);
 /// Most equal datagrams written at once, so that they fit one UDP payload.
 const MAX_BATCH: usize = 44;
 
@@ -48,25 +50,21 @@ pub struct Peer {
     id: NodeId,
     consent: Consent,
     shared: Shared,
-    control: Control,
-    cookies: Cookies,
-    /// Registered, and the registration's cookies have arrived.
-    warm: bool,
-    cookies_blocked: bool,
-    refresh_at: Option<Instant>,
-    /// A direct path has died: this peer's own address may have changed.
-    trouble: bool,
+    /// One for each relay, in the order of the settings.
+    relays: Vec<Registration>,
+    trouble: Trouble,
     /// Shut down, and waiting for the sessions' good-byes.
     leaving: bool,
     sessions: BTreeMap<ConnId, Session>,
     next_id: u64,
-    /// Streams that P3 opened and has not said anything on.
-    opened: BTreeMap<StreamId, Opened>,
     /// Cookie Z of each offer that is being asked for: it goes out once P4 has accepted.
     offered: BTreeMap<ConnId, [u8; 16]>,
-    by_stream: BTreeMap<StreamId, ConnId>,
-    by_channel: BTreeMap<u64, ConnId>,
+    /// What sessions are found by: an introduction's stream, a channel, both with the relay's number, and a tag.
+    by_stream: BTreeMap<(usize, StreamId), ConnId>,
+    by_channel: BTreeMap<(usize, u64), ConnId>,
     by_tag: BTreeMap<Tag, ConnId>,
+    /// Each session's streams and channels that are entered there.
+    entered: BTreeMap<ConnId, Vec<(usize, StreamId, u64)>>,
     dirty: BTreeSet<ConnId>,
     sending: Turns<ConnId>,
     timers: BTreeSet<(Instant, ConnId, WakeReason)>,
@@ -76,6 +74,8 @@ pub struct Peer {
     rng: Rng,
     scratch: Vec<u8>,
     now: Instant,
+    /// When this peer last said that it wanted to be woken.
+    due: Option<Instant>,
 }
 
 impl Peer {
@@ -87,15 +87,21 @@ impl Peer {
         if !(1..=MAX_BATCH).contains(&config.transport.max_batch) {
             return Err(ConfigError::Setting("max_batch must be 1 to 44"));
         }
+        if !(1..=MAX_RELAYS).contains(&config.relays.len()) {
+            return Err(ConfigError::Setting("a peer has 1 to 4 relays"));
+        }
         let mut rng = Rng::new(seed);
         let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
         let tls = Tls { identity: config.identity.clone(), crypto: config.crypto, key_log: config.key_log };
         let patience = config.timing.relay_deadline;
-        let Some(&relay) = config.relays.first() else {
-            return Err(ConfigError::Setting("a peer needs a relay"));
-        };
-        let control = Control::new(relay, tls.clone(), &config.consent, patience, &cids, rng.fork(), now)?;
-        let relay = relay.address;
+        let mut relays = Vec::new();
+        for (index, &relay) in config.relays.iter().enumerate() {
+            let rng = rng.fork();
+            let control = Control::new(index, relay, tls.clone(), &config.consent, patience, &cids, rng, now)?;
+            relays.push(Registration::new(control, relay.address));
+        }
+        let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();
+        let (v4, v6) = (addresses.iter().any(SocketAddr::is_ipv4), addresses.iter().any(SocketAddr::is_ipv6));
         Ok(Self {
             id: config.identity.id(),
             consent: config.consent,
@@ -103,24 +109,20 @@ impl Peer {
                 tls,
                 cids,
                 clock: Clock::new(now),
-                relay,
+                reach: Reach { relays: addresses, v4, v6 },
                 timing: config.timing,
                 transport: config.transport,
             },
-            control,
-            cookies: Cookies::new(relay.ip()),
-            warm: false,
-            cookies_blocked: false,
-            refresh_at: None,
-            trouble: false,
+            relays,
+            trouble: Trouble::default(),
             leaving: false,
             sessions: BTreeMap::new(),
             next_id: 1,
-            opened: BTreeMap::new(),
             offered: BTreeMap::new(),
             by_stream: BTreeMap::new(),
             by_channel: BTreeMap::new(),
             by_tag: BTreeMap::new(),
+            entered: BTreeMap::new(),
             dirty: BTreeSet::new(),
             sending: Turns::default(),
             timers: BTreeSet::new(),
@@ -130,6 +132,7 @@ impl Peer {
             rng,
             scratch: Vec::new(),
             now,
+            due: None,
         })
     }
 
@@ -138,14 +141,14 @@ impl Peer {
         self.id
     }
 
-    /// Whether the relay knows this peer now.
+    /// Whether a relay knows this peer now.
     pub fn is_registered(&self) -> bool {
-        self.control.is_registered()
+        self.relays.iter().any(|relay| relay.control.is_registered())
     }
 
-    /// Whether registered, and the relay has confirmed this peer's addresses.
+    /// Whether registered, and a relay has confirmed this peer's addresses.
     pub fn is_warm(&self) -> bool {
-        self.warm
+        self.relays.iter().any(|relay| relay.warm)
     }
 
     /// Datagrams dropped, by reason.
@@ -163,7 +166,7 @@ impl Peer {
     /// [`MisuseError::ShutDown`] after [`Self::shutdown`].
     pub fn connect(&mut self, now: Instant, peer: NodeId, options: ConnectOptions) -> Result<ConnId, MisuseError> {
         self.advance(now);
-        if self.leaving || self.control.is_over() {
+        if self.leaving || self.relays.iter().all(|relay| relay.control.is_over()) {
             return Err(MisuseError::ShutDown);
         }
         let conn = self.new_conn();
@@ -200,35 +203,30 @@ impl Peer {
         Connection::new(self, conn)
     }
 
-    /// The network under this peer has changed, or may have: another interface, another route, back from sleep.
-    ///
-    /// `local` are the addresses at which its sockets can be reached on this machine's own networks, with the ports;
-    /// the driver says so at the start too. Everything is registered, observed and probed anew over what still works.
-    pub fn network_changed(&mut self, now: Instant, _local: &[SocketAddr]) {
-        self.advance(now);
-        self.trouble = true;
-        self.drive();
-    }
-
-    /// Closes all connections and leaves the relay; drive on until [`Self::is_drained`], a few round trips.
+    /// Closes all connections and leaves the relays; drive on until [`Self::is_drained`], a few round trips.
     pub fn shutdown(&mut self, now: Instant) {
         self.advance(now);
         let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in conns {
             self.close(conn, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
         }
-        self.refresh_at = None;
-        self.warm = false;
-        // The relay must still pass on the sessions' good-byes: it is left once they are over.
+        self.relays.iter_mut().for_each(Registration::rest);
+        // The relays must still pass on the sessions' good-byes: they are left once those are over.
         self.leaving = true;
         if self.sessions.is_empty() {
-            self.control.shutdown(now);
+            self.leave_relays();
         }
     }
 
     /// Whether everything is closed and said.
     pub fn is_drained(&self) -> bool {
-        self.sessions.is_empty() && self.control.is_drained()
+        self.sessions.is_empty() && self.relays.iter().all(|relay| relay.control.is_drained())
+    }
+
+    fn leave_relays(&mut self) {
+        for relay in &mut self.relays {
+            relay.control.shutdown(self.now);
+        }
     }
 
     fn new_conn(&mut self) -> ConnId {
@@ -261,26 +259,32 @@ impl Peer {
         match Datagram::decode(&packet)? {
             Datagram::Quic => self.on_quic(from, ecn, packet),
             Datagram::Relayed { channel } => {
-                let known = (from == self.shared.relay).then(|| self.by_channel.get(&channel).copied()).flatten();
-                let conn = known.ok_or(DropReason::UnknownChannel)?;
+                let relay = self.shared.relay_at(from).ok_or(DropReason::UnknownChannel)?;
+                let conn = *self.by_channel.get(&(relay, channel)).ok_or(DropReason::UnknownChannel)?;
                 let packet = packet.split_off(RELAYED_HEADER);
                 self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
                     .unwrap_or(Err(DropReason::UnknownChannel))
             }
-            Datagram::Probe(probe) | Datagram::Check(probe) => {
-                let conn = self.by_tag.get(&probe.tag).copied().ok_or(DropReason::BadProbe)?;
-                self.with_session(conn, |session, ctx| session.handle_probe(from, &probe, ctx.now))
-                    .unwrap_or(Err(DropReason::BadProbe))
-            }
+            Datagram::Probe(probe) => self.on_probe(from, true, &probe),
+            Datagram::Check(check) => self.on_probe(from, false, &check),
             Datagram::ProbeEcho(echo) => {
                 let conn = self.by_tag.get(&echo.tag).copied().ok_or(DropReason::BadProbe)?;
-                self.with_session(conn, |session, ctx| session.handle_echo(from, &echo, ctx))
+                self.with_session(conn, |session, ctx| session.handle_echo(Via::Direct(from), &echo, ctx))
                     .unwrap_or(Err(DropReason::BadProbe))
             }
-            Datagram::Echo(cookie, token) => self.cookies.on_echo(from, cookie, token),
+            Datagram::Echo(cookie, token) => {
+                let mut results = self.relays.iter_mut().map(|relay| relay.cookies.on_echo(from, cookie, token));
+                results.find(Result::is_ok).unwrap_or(Err(DropReason::UnknownCookie))
+            }
             // Only a relay takes these.
             Datagram::Cookie(_) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
         }
+    }
+
+    fn on_probe(&mut self, from: SocketAddr, full: bool, probe: &ProbeFields) -> Result<(), DropReason> {
+        let conn = self.by_tag.get(&probe.tag).copied().ok_or(DropReason::BadProbe)?;
+        self.with_session(conn, |session, ctx| session.handle_probe(Via::Direct(from), full, probe, ctx))
+            .unwrap_or(Err(DropReason::BadProbe))
     }
 
     /// A bare QUIC packet: its connection ID says whose.
@@ -288,8 +292,10 @@ impl Peer {
         let slot = self.shared.cids.slot_of_packet(&packet).ok_or(DropReason::NotQuic)?;
         let conn = ConnId(u64::from(slot));
         // A stateless reset carries no ID of ours (RFC 9000, section 10.3): the relay's would lead nowhere.
-        if slot == control::SLOT || (from == self.shared.relay && !self.sessions.contains_key(&conn)) {
-            return self.control.handle_datagram(self.now, from, ecn, packet);
+        if let Some(relay) = self.shared.relay_at(from)
+            && (slot == control::slot(relay) || !self.sessions.contains_key(&conn))
+        {
+            return self.relays[relay].control.handle_datagram(self.now, from, ecn, packet);
         }
         self.with_session(conn, |session, ctx| session.handle_direct(from, ecn, packet, ctx))
             .unwrap_or(Err(DropReason::UnknownConnection))
@@ -298,10 +304,12 @@ impl Peer {
     /// Does what time has made due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
-        self.control.handle_timeout(now);
-        self.refresh();
-        while let Some((purpose, outcome)) = self.cookies.poll_expired(now) {
-            self.on_cookie(purpose, outcome);
+        for relay in 0..self.relays.len() {
+            self.relays[relay].control.handle_timeout(now);
+            self.refresh(relay);
+            while let Some((purpose, outcome)) = self.relays[relay].cookies.poll_expired(now) {
+                self.on_cookie(relay, purpose, outcome);
+            }
         }
         while let Some(&(at, conn, _)) = self.timers.first() {
             if at > now {
@@ -317,6 +325,11 @@ impl Peer {
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.shared.clock.set(self.now);
+        // Nobody came when this peer wanted to be woken: its process was stopped, or its machine asleep. What has gone
+        // unanswered meanwhile proves nothing.
+        if self.due.take().is_some_and(|due| due + OVERSLEPT < self.now) {
+            self.start_over();
+        }
     }
 
     // Out.
@@ -326,12 +339,14 @@ impl Peer {
         self.advance(now);
         self.drive();
         buf.clear();
-        if let Some(out) = self.control.poll_transmit(now, buf) {
-            let (remote, ecn) = (out.destination, out.ecn);
-            return Some(Transmit { link: Link::MAIN, remote, ecn, size: buf.len(), segment_size: None });
-        }
-        if let Some(out) = self.cookies.poll_transmit(now, buf) {
-            return Some(out);
+        for relay in &mut self.relays {
+            if let Some(out) = relay.control.poll_transmit(now, buf) {
+                let (remote, ecn) = (out.destination, out.ecn);
+                return Some(Transmit { link: Link::MAIN, remote, ecn, size: buf.len(), segment_size: None });
+            }
+            if let Some(out) = relay.cookies.poll_transmit(now, buf) {
+                return Some(out);
+            }
         }
         while let Some(conn) = self.sending.first() {
             let mut scratch = std::mem::take(&mut self.scratch);
@@ -358,36 +373,33 @@ impl Peer {
 
     /// When to call [`Self::handle_timeout`] next, and what for.
     pub fn poll_timeout(&mut self) -> Option<Wake> {
-        let queued = !self.dirty.is_empty() || !self.sending.is_empty() || self.control.is_queued();
-        if queued || self.cookies.is_queued() {
+        let wake = self.next_wake();
+        self.due = wake.map(|wake| wake.at);
+        wake
+    }
+
+    fn next_wake(&self) -> Option<Wake> {
+        let queued = |relay: &Registration| relay.control.is_queued() || relay.cookies.is_queued();
+        if !self.dirty.is_empty() || !self.sending.is_empty() || self.relays.iter().any(queued) {
             return Some(Wake { at: self.now, why: WakeReason::Queued });
         }
-        let (quic, own) = self.control.poll_timeout();
-        let refresh = if self.control.is_registered() { self.refresh_at } else { None };
+        let relays = self.relays.iter().flat_map(|relay| {
+            let (quic, own) = relay.control.poll_timeout();
+            [
+                quic.map(|at| (at, WakeReason::Control)),
+                own.map(|at| (at, WakeReason::Reconnect)),
+                relay.refresh_due().map(|at| (at, WakeReason::Cookie)),
+                relay.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
+            ]
+        });
         let session = self.timers.first().map(|&(at, _, why)| (at, why));
-        [
-            quic.map(|at| (at, WakeReason::Control)),
-            own.map(|at| (at, WakeReason::Reconnect)),
-            refresh.map(|at| (at, WakeReason::Cookie)),
-            self.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
-            session,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|(at, why)| Wake { at, why })
+        relays.flatten().chain(session).min().map(|(at, why)| Wake { at, why })
     }
 
     // Inside.
 
     fn context(&mut self) -> (&mut BTreeMap<ConnId, Session>, Context<'_>) {
-        let ctx = Context {
-            now: self.now,
-            shared: &self.shared,
-            events: &mut self.events,
-            cookies_blocked: self.cookies_blocked,
-            trouble: &mut self.trouble,
-        };
+        let ctx = Context { now: self.now, shared: &self.shared, events: &mut self.events, trouble: &mut self.trouble };
         (&mut self.sessions, ctx)
     }
 
@@ -404,21 +416,18 @@ impl Peer {
         Some(result)
     }
 
-    /// Calls a session with the control connection, as far as both are there; it is then driven and polled again.
+    /// Calls a session with a control connection, as far as both are there; it is then driven and polled again.
     fn with_control<T>(
         &mut self,
+        relay: usize,
         conn: ConnId,
         call: impl FnOnce(&mut Session, &mut quinn_proto::Connection, &mut Context<'_>) -> T,
     ) -> Option<T> {
         self.touch(conn);
-        let mut ctx = Context {
-            now: self.now,
-            shared: &self.shared,
-            events: &mut self.events,
-            cookies_blocked: self.cookies_blocked,
-            trouble: &mut self.trouble,
-        };
-        let result = call(self.sessions.get_mut(&conn)?, self.control.connection()?, &mut ctx);
+        let mut ctx =
+            Context { now: self.now, shared: &self.shared, events: &mut self.events, trouble: &mut self.trouble };
+        let control = self.relays.get_mut(relay)?.control.connection()?;
+        let result = call(self.sessions.get_mut(&conn)?, control, &mut ctx);
         self.index(conn);
         Some(result)
     }
@@ -426,10 +435,12 @@ impl Peer {
     /// Drives everything that something happened to, until all is quiet.
     fn drive(&mut self) {
         loop {
-            let events = self.control.drive(self.now);
-            let quiet = events.is_empty() && self.dirty.is_empty();
-            for event in events {
-                self.on_control(event);
+            let mut quiet = self.dirty.is_empty();
+            for relay in 0..self.relays.len() {
+                for event in self.relays[relay].control.drive(self.now) {
+                    quiet = false;
+                    self.on_control(relay, event);
+                }
             }
             while let Some(conn) = self.dirty.pop_first() {
                 self.drive_session(conn);
@@ -441,46 +452,37 @@ impl Peer {
         }
     }
 
-    /// A path that dies is often our own NAT's doing: the registration is refreshed at once, by which P3 sees where we
-    /// are now and tells the others (S9).
-    fn heed_trouble(&mut self) {
-        const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-        if std::mem::take(&mut self.trouble)
-            && let Some(at) = self.refresh_at
-            && at.saturating_duration_since(self.now) + AT_MOST_EVERY <= self.shared.timing.refresh_interval
-        {
-            self.refresh_at = Some(self.now);
-            self.refresh();
-        }
-    }
-
     fn drive_session(&mut self, conn: ConnId) {
+        let now = self.now;
         let (sessions, mut ctx) = self.context();
         let Some(session) = sessions.get_mut(&conn) else { return };
         session.drive(&mut ctx);
-        let (over, leaves, timer) = (session.is_over(), session.may_leave(), session.poll_timeout());
-        if session.is_queued() {
-            self.sending.join(conn);
+        let (over, left, wants) = (session.is_over(), session.take_left(), session.wants_relay(now));
+        if !left.is_empty() {
+            self.leave(conn, left);
         }
         if over {
-            self.remove(conn);
-        } else {
-            self.set_timer(conn, timer);
+            return self.remove(conn);
         }
-        if leaves && !over {
-            self.leave_introduction(conn);
+        if wants {
+            self.resume(conn);
         }
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let (queued, timer) = (session.is_queued(now), session.poll_timeout(now));
+        if queued {
+            self.sending.join(conn);
+        }
+        self.set_timer(conn, timer);
     }
 
-    /// Ends an introduction with P3.
-    fn leave_introduction(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if let Some(id) = session.stream_id() {
-            self.by_stream.remove(&id);
+    /// Ends introductions with P3.
+    fn leave(&mut self, conn: ConnId, left: Vec<Attachment>) {
+        for mut attachment in left {
+            if let Some(connection) = self.relays[attachment.relay].control.connection() {
+                attachment.introduction.close(connection);
+            }
         }
-        if let Some(connection) = self.control.connection() {
-            session.leave(connection);
-        }
+        self.index(conn);
     }
 
     fn set_timer(&mut self, conn: ConnId, timer: Option<(Instant, WakeReason)>) {
@@ -500,28 +502,40 @@ impl Peer {
 
     fn remove(&mut self, conn: ConnId) {
         self.set_timer(conn, None);
-        self.leave_introduction(conn);
         self.offered.remove(&conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
-        self.by_channel.remove(&session.channel());
+        self.index(conn);
         if let Some(tag) = session.tag() {
             self.by_tag.remove(&tag);
         }
+        for attachment in session.into_attached() {
+            if let Some(connection) = self.relays[attachment.relay].control.connection() {
+                let mut introduction = attachment.introduction;
+                introduction.close(connection);
+            }
+        }
         if self.leaving && self.sessions.is_empty() {
-            self.control.shutdown(self.now);
+            self.leave_relays();
         }
     }
 
-    /// Enters what a session may be found by.
+    /// Enters what a session may be found by, and takes out what it is not found by any more.
     fn index(&mut self, conn: ConnId) {
+        for (relay, stream, channel) in self.entered.remove(&conn).unwrap_or_default() {
+            self.by_stream.remove(&(relay, stream));
+            self.by_channel.remove(&(relay, channel));
+        }
         let Some(session) = self.sessions.get(&conn) else { return };
-        if let Some(id) = session.stream_id() {
-            self.by_stream.insert(id, conn);
-            self.by_channel.insert(session.channel(), conn);
+        let entries: Vec<(usize, StreamId, u64)> =
+            session.attached().map(|a| (a.relay, a.introduction.stream_id(), a.channel)).collect();
+        for &(relay, stream, channel) in &entries {
+            self.by_stream.insert((relay, stream), conn);
+            self.by_channel.insert((relay, channel), conn);
         }
         if let Some(tag) = session.tag() {
             self.by_tag.insert(tag, conn);
         }
+        self.entered.insert(conn, entries);
     }
 
     fn close(&mut self, conn: ConnId, code: VarInt, reason: bytes::Bytes) {

@@ -186,6 +186,11 @@ impl Quic {
         self.connections.keys().map(|&key| ConnectionHandle(key)).collect()
     }
 
+    /// Whether [`Self::poll_event`] has something to look at.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Whether something happened that [`Self::poll_event`] or [`Self::poll_transmit`] has not looked at.
     pub(crate) fn is_queued(&self) -> bool {
         !self.dirty.is_empty() || !self.sending.is_empty() || !self.replies.is_empty()

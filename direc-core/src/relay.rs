@@ -21,7 +21,8 @@ use introductions::Introductions;
 use registry::Registry;
 
 use crate::{
-    Arrival, ConfigError, Link, NodeId, RefuseReason, RelayConfig, RelayEvent, StepTaken, Transmit, Wake, WakeReason,
+    Arrival, ConfigError, Identity, Link, NodeId, RefuseReason, RelayConfig, RelayEvent, StepTaken, Transmit, Wake,
+    WakeReason,
     drops::{DropReason, Drops},
     peer::close_code,
     quic::{
@@ -35,7 +36,7 @@ use crate::{
     step::{Role, Step},
     wire::{
         datagram::{Cookie, Datagram, Token},
-        message::{Message, Observed, Refused, Register, Registered},
+        message::{Drain, Message, Observed, Refused, Register, Registered, Seen},
     },
 };
 
@@ -62,6 +63,8 @@ pub struct RelayStats {
     pub relayed_bytes: u64,
     /// Datagrams dropped, by reason.
     pub drops: Drops,
+    /// Whether it is being left: see [`Relay::drain`].
+    pub draining: bool,
 }
 
 /// P3 of the seed. See the crate's contract.
@@ -79,6 +82,8 @@ pub struct Relay {
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
     drops: Drops,
+    /// Peers have been asked to be elsewhere by then.
+    draining_until: Option<Instant>,
     leaving: bool,
     now: Instant,
 }
@@ -95,14 +100,14 @@ impl Relay {
         }
         let mut rng = Rng::new(seed);
         let clock = Clock::new(now);
-        let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
+        let (cids, reset_key) = lasting_keys(&config.identity)?;
         let tls =
             Tls { identity: config.identity.clone(), crypto: config.crypto.clone(), key_log: config.key_log.clone() };
         let streams = u32::try_from(config.limits.introductions_per_peer).unwrap_or(u32::MAX).min(MAX_STREAMS) + 1;
         let server = config::server(tls.server(None, ALPN_RELAY)?, control_transport(streams), &clock, &mut rng);
         let ports = config.punch_ports.len() as u8;
         Ok(Self {
-            quic: Quic::new(config::endpoint(0, &cids, &mut rng), Some(server)),
+            quic: Quic::new(config::endpoint_with(0, &cids, &reset_key, &mut rng), Some(server)),
             registry: Registry::default(),
             jar: CookieJar::new(ports, &mut rng),
             introductions: Introductions::new(rng.fork()),
@@ -112,6 +117,7 @@ impl Relay {
             events: VecDeque::new(),
             relayed: (0, 0),
             drops: Drops::default(),
+            draining_until: None,
             leaving: false,
             config,
             clock,
@@ -133,6 +139,7 @@ impl Relay {
             relayed_datagrams: self.relayed.0,
             relayed_bytes: self.relayed.1,
             drops: self.drops.clone(),
+            draining: self.draining_until.is_some(),
         }
     }
 
@@ -140,8 +147,29 @@ impl Relay {
     /// or as soon as everybody has left, it shuts down by itself.
     pub fn drain(&mut self, now: Instant, within: Duration) {
         self.advance(now);
-        if within.is_zero() {
-            self.shutdown(now);
+        if self.leaving {
+            return;
+        }
+        self.draining_until = Some(now + within);
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        for handle in self.quic.handles() {
+            self.say(handle, &Message::Drain(Drain { within_ms }));
+        }
+    }
+
+    /// Says something on a peer's registration stream.
+    fn say(&mut self, handle: Handle, message: &Message) {
+        let stream = self.registry.get_mut(handle).and_then(|entry| entry.stream.as_mut());
+        if let (Some(stream), Some(connection)) = (stream, self.quic.get_mut(handle)) {
+            stream.send(connection, message);
+        }
+    }
+
+    /// Ends a drain whose time is over, or whose peers have all left.
+    fn handle_drain(&mut self) {
+        let Some(until) = self.draining_until.filter(|_| !self.leaving) else { return };
+        if until <= self.now || self.registry.len() == 0 {
+            self.shutdown(self.now);
         }
     }
 
@@ -212,8 +240,10 @@ impl Relay {
             Handled::Connection(handle) => {
                 // A client's address may change under its connection (RFC 9000, section 9); relayed packets follow.
                 let address = self.quic.get(handle).map(Connection::remote_address);
-                if let (Some(address), Some(entry)) = (address, self.registry.get_mut(handle)) {
-                    entry.move_to(address);
+                if let (Some(address), Some(entry)) = (address, self.registry.get_mut(handle))
+                    && entry.move_to(address)
+                {
+                    self.say(handle, &Message::Seen(Seen { address }));
                 }
                 Ok(())
             }
@@ -229,7 +259,8 @@ impl Relay {
     fn on_incoming(&mut self, incoming: Incoming) {
         let limits = &self.config.limits;
         let handshaking = self.quic.len().saturating_sub(self.registry.len());
-        if self.leaving || self.quic.len() >= limits.connections {
+        let closing = self.leaving || self.draining_until.is_some();
+        if closing || self.quic.len() >= limits.connections {
             self.quic.refuse(incoming);
         } else if handshaking >= limits.handshakes && !incoming.remote_address_validated() {
             self.quic.retry(incoming);
@@ -265,9 +296,7 @@ impl Relay {
         let before = entry.addresses(self.now);
         entry.observe(self.now, port, from);
         let (id, news) = (entry.id, entry.addresses(self.now) != before);
-        if let (Some(stream), Some(connection)) = (&mut entry.stream, self.quic.get_mut(owner.peer)) {
-            stream.send(connection, &Message::Observed(Observed { cookie: *cookie, port, address: from }));
-        }
+        self.say(owner.peer, &Message::Observed(Observed { cookie: *cookie, port, address: from }));
         if news || owner.introduction.is_some() {
             self.step(Step::S8, owner.introduction, Some(id), Some(from));
         }
@@ -296,6 +325,7 @@ impl Relay {
         self.quic.handle_timeout(now);
         self.jar.expire(now);
         self.handle_due();
+        self.handle_drain();
         self.drive();
     }
 
@@ -341,14 +371,21 @@ impl Relay {
         }
         let quic = self.quic.poll_timeout().map(|at| (at, WakeReason::Control));
         let introduction = self.introductions.poll_timeout().map(|at| (at, WakeReason::Introduction));
-        quic.into_iter().chain(introduction).min().map(|(at, why)| Wake { at, why })
+        let drain = self.draining_until.filter(|_| !self.leaving).map(|at| (at, WakeReason::Introduction));
+        quic.into_iter().chain(introduction).chain(drain).min().map(|(at, why)| Wake { at, why })
     }
 
     // Inside.
 
     fn drive(&mut self) {
-        while let Some((handle, event)) = self.quic.poll_event() {
-            self.on_event(handle, event);
+        loop {
+            while let Some((handle, event)) = self.quic.poll_event() {
+                self.on_event(handle, event);
+            }
+            self.handle_drain();
+            if !self.quic.has_events() {
+                return;
+            }
         }
     }
 
@@ -479,6 +516,7 @@ impl Relay {
                 Some(Received::Message(Message::Expect(expect))) => {
                     self.jar.expect(self.now, expect.cookie, Owner { peer: handle, introduction: None });
                 }
+                Some(Received::Message(Message::Local(local))) => self.on_local(handle, &local.addresses),
                 Some(Received::Message(_) | Received::Bad(_)) => {
                     return self.dismiss(handle, close_code::MISBEHAVED, b"a message that does not belong there");
                 }
@@ -487,10 +525,27 @@ impl Relay {
         }
     }
 
+    /// A peer's addresses on its machine's own networks, as far as they may be told.
+    fn on_local(&mut self, handle: Handle, addresses: &[SocketAddr]) {
+        if let Some(entry) = self.registry.get_mut(handle) {
+            entry.set_local(addresses);
+            self.tell_all(handle);
+        }
+    }
+
     fn step(&mut self, step: Step, introduction: Option<u64>, peer: Option<NodeId>, address: Option<SocketAddr>) {
         let (role, conn) = (Role::P3, None);
         self.events.push_back(RelayEvent::Step(StepTaken { role, step, conn, introduction, peer, address }));
     }
+}
+
+/// The keys behind connection IDs and stateless resets, made from the relay's own: the next process knows the last one's
+/// packets, and tells their senders at once that the connection is gone (RFC 9000, section 10.3.2).
+fn lasting_keys(identity: &Identity) -> Result<(CidKey, [u8; 32]), ConfigError> {
+    let secret = |purpose| identity.derive(purpose).ok_or_else(|| ConfigError::Crypto("no Ed25519".into()));
+    let [cids @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = secret("relay connection ids")?;
+    let cids = CidKey::from_secret(&cids).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
+    Ok((cids, secret("relay stateless resets")?))
 }
 
 fn refuse(stream: &mut MessageStream, connection: &mut Connection, reason: RefuseReason) {

@@ -361,7 +361,14 @@ impl Puppet {
             }
             4 => {
                 let (cookie, channel) = (self.cookie(draw), self.channel(draw));
-                Message::Initiate(Initiate { server: self.id(draw), cookie, channel, direct: draw() & 1 == 0 })
+                Message::Initiate(Initiate {
+                    server: self.id(draw),
+                    cookie,
+                    channel,
+                    direct: draw() & 1 == 0,
+                    direct_only: draw() & 7 == 0,
+                    resume: None,
+                })
             }
             5 => {
                 let secret = self.secret(draw);
@@ -372,7 +379,16 @@ impl Puppet {
                 let (cookie, secret, channel) = (self.cookie(draw), self.secret(draw), self.channel(draw));
                 let introduction = self.introductions.pick(draw).unwrap_or_default();
                 let (client, direct) = (self.id(draw), draw() & 1 == 0);
-                Message::Offer(Offer { introduction, client, cookie, secret, channel, direct })
+                Message::Offer(Offer {
+                    introduction,
+                    client,
+                    cookie,
+                    secret,
+                    channel,
+                    direct,
+                    direct_only: false,
+                    resume: None,
+                })
             }
             7 => Message::Accept,
             8 => Message::Addresses(Addresses {

@@ -5,64 +5,79 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::liveness::Liveness;
+use super::{liveness::Liveness, record::Record};
 use crate::wire::datagram::Nonce;
 
 /// Pauses between the probes to an address that has not answered, in milliseconds: dense while both sides' first
 /// punches cross, then doubling. With the probes' length the bound of what an address can be made to receive.
 const PUNCH_GAPS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1600, 3200, 3200];
-/// Pauses between the probes to an address that once worked: it may work again any moment. Each is kept up for so many
-/// probes, the last one for as long as the connection lives.
-const RETURN_GAPS: [(u32, Duration); 3] =
-    [(60, Duration::from_secs(1)), (60, Duration::from_secs(5)), (u32::MAX, Duration::from_secs(30))];
-/// Probes whose echo may still come: all of one schedule, however long the round trip.
-const OUTSTANDING: usize = 2 * PUNCH_GAPS.len();
+/// Pause between the probes to an address that once worked, while the connection is used: it may work again any moment,
+/// and the data is to be back on it within two seconds.
+const RETURN_GAP: Duration = Duration::from_millis(800);
+/// At rest the pause doubles up to this.
+const RETURN_REST: Duration = Duration::from_secs(30);
+/// Between two probes that hearing the other side brings about.
+const HEARD_GAP: Duration = Duration::from_millis(200);
 /// QUIC datagrams doubled to an address that has not been heard from: the server's first flight (S10).
 const UNHEARD_BUDGET: u32 = 8;
 /// QUIC datagrams doubled to an address that has been heard from, until its round trip is proven.
 const HEARD_BUDGET: u32 = 256;
-/// A path that dies often has to prove itself as often in a row before it is trusted again, up to this.
-const MAX_PROOFS: u32 = 5;
+/// A path that dies again and again has to live this much longer each time before it is trusted, up to the second: so
+/// that it brings more than its deaths cost.
+const HOLD_STEP: Duration = Duration::from_millis(750);
+const LONGEST_HOLD: Duration = Duration::from_secs(3);
+/// Pause between the checks of a path that is on trial.
+const HOLD_GAP: Duration = Duration::from_millis(150);
 /// A path that has lived this long is forgiven its earlier deaths.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// Pause between the checks of a path that works and is not used: its round trip should be known, no more.
+const SPARE_GAP: Duration = Duration::from_secs(60);
 
 /// How far an address has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Probes go out; nothing has come.
     Punching { sent: usize },
     /// The other side's probe came from there: their packets reach us.
     Heard { sent: usize },
-    /// Probes of ours have come back: packets pass both ways.
-    Proven { liveness: Liveness, since: Instant },
-    /// It was proven once and died.
-    Dead { sent: u32 },
+    /// A probe of ours has come back: packets of full size pass both ways. Trusted from `trusted` on.
+    Proven { liveness: Liveness, trusted: Instant },
+    /// It was proven once and died. `alive`: a check has come back since, and a probe of full size is to follow.
+    Lost { tries: u32, alive: bool },
     /// All probes are spent.
     Silent { heard: bool },
 }
 
-/// What is to be done about an address.
+/// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// A probe: the `first` one ever, or a `check` of a path that works.
-    Probe {
-        first: bool,
-        check: bool,
-    },
-    Nothing,
+pub(super) enum Kind {
+    /// Of full size: what it passes is fit for QUIC. The `first` one ever is a step of the seed's.
+    Probe { first: bool },
+    /// Without the padding.
+    Check,
+}
+
+/// How a path is looked after.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Care {
+    /// Whether it carries the connection's data.
+    pub(super) current: bool,
+    /// Whether the connection carries data at all.
+    pub(super) in_use: bool,
+    /// Pause between keep-alives.
+    pub(super) rest: Duration,
 }
 
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) address: SocketAddr,
     state: State,
+    since: Instant,
     next: Option<Instant>,
-    outstanding: Vec<(Nonce, Instant)>,
-    probed: bool,
+    last_sent: Option<Instant>,
+    pub(super) record: Record,
     doubled: u32,
     deaths: u32,
-    /// Echoes in a row since the last death.
-    proofs: u32,
 }
 
 impl Candidate {
@@ -70,13 +85,29 @@ impl Candidate {
         Self {
             address,
             state: State::Punching { sent: 0 },
+            since: now,
             next: Some(now),
-            outstanding: Vec::new(),
-            probed: false,
+            last_sent: None,
+            record: Record::default(),
             doubled: 0,
             deaths: 0,
-            proofs: 0,
         }
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Since when it has been in its state.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn enter(&mut self, now: Instant, state: State) {
+        if std::mem::discriminant(&state) != std::mem::discriminant(&self.state) {
+            self.since = now;
+        }
+        self.state = state;
     }
 
     pub(super) fn is_heard(&self) -> bool {
@@ -85,135 +116,192 @@ impl Candidate {
 
     /// Whether all that could be tried was, so that another address may have its place.
     pub(super) fn is_spent(&self) -> bool {
-        matches!(self.state, State::Silent { .. } | State::Dead { .. })
+        matches!(self.state, State::Silent { .. } | State::Lost { .. })
     }
 
-    pub(super) fn rtt(&self) -> Option<Duration> {
-        match self.state {
-            State::Proven { liveness, .. } => Some(liveness.rtt),
-            State::Punching { .. } | State::Heard { .. } | State::Dead { .. } | State::Silent { .. } => None,
+    pub(super) fn liveness(&self) -> Option<&Liveness> {
+        match &self.state {
+            State::Proven { liveness, .. } => Some(liveness),
+            State::Punching { .. } | State::Heard { .. } | State::Lost { .. } | State::Silent { .. } => None,
         }
     }
 
-    /// Whether a path that works has begun to look as if it did not.
-    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
-        matches!(self.state, State::Proven { liveness, .. } if liveness.is_doubtful(now))
+    pub(super) fn liveness_mut(&mut self) -> Option<&mut Liveness> {
+        match &mut self.state {
+            State::Proven { liveness, .. } => Some(liveness),
+            State::Punching { .. } | State::Heard { .. } | State::Lost { .. } | State::Silent { .. } => None,
+        }
     }
 
-    /// When something is due: a probe, or the path's death.
-    pub(super) fn next(&self) -> Option<Instant> {
-        match self.state {
-            State::Proven { liveness, .. } => {
-                Some(liveness.dead_at().map_or(liveness.next_check(), |dead| dead.min(liveness.next_check())))
+    /// Whether data may be moved here.
+    pub(super) fn is_trusted(&self, now: Instant) -> bool {
+        matches!(&self.state, State::Proven { liveness, trusted } if *trusted <= now && !liveness.is_doubtful(now))
+    }
+
+    /// Whether it is on trial: it answers, but has died lately.
+    fn is_on_trial(&self, now: Instant) -> bool {
+        matches!(self.state, State::Proven { trusted, .. } if trusted > now)
+    }
+
+    /// When something is due: a probe, or a change by time alone.
+    pub(super) fn next(&self, now: Instant, care: Care) -> Option<Instant> {
+        match &self.state {
+            State::Proven { liveness, trusted } => {
+                let check = self.next_check(now, liveness, care);
+                let mut changes = [check, liveness.next_change(now), None, None];
+                if *trusted > now {
+                    (changes[2], changes[3]) = (Some(*trusted), liveness.trial_fails_at());
+                }
+                changes.into_iter().flatten().min()
             }
-            State::Punching { .. } | State::Heard { .. } | State::Dead { .. } | State::Silent { .. } => self.next,
+            State::Punching { .. } | State::Heard { .. } | State::Lost { .. } | State::Silent { .. } => self.next,
         }
     }
 
-    /// The other side is about to punch, or says that it is here: try again from the beginning, unless it works.
+    fn next_check(&self, now: Instant, liveness: &Liveness, care: Care) -> Option<Instant> {
+        let spare = care.in_use.then_some(SPARE_GAP);
+        let rest = if self.is_on_trial(now) {
+            Some(HOLD_GAP)
+        } else if care.current {
+            Some(care.rest)
+        } else {
+            spare
+        };
+        liveness.next_check(rest)
+    }
+
+    /// The other side says that it is here, or the network is another: try from the beginning, unless it works.
     pub(super) fn restart(&mut self, now: Instant) {
         if !matches!(self.state, State::Proven { .. }) {
-            self.state = State::Punching { sent: 0 };
+            self.enter(now, State::Punching { sent: 0 });
             self.next = Some(now);
+        }
+    }
+
+    /// Nothing that happened before counts any more: another network.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        self.deaths = 0;
+        self.restart(now);
+        if let State::Proven { liveness, trusted } = &mut self.state {
+            *trusted = (*trusted).min(now);
+            liveness.forgive(now);
+        }
+    }
+
+    /// Another try is due at once, if it is being tried at all.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let State::Lost { tries, .. } = &mut self.state {
+            *tries = 0;
+            self.next = Some(self.last_sent.map_or(now, |sent| now.max(sent + HEARD_GAP)));
         }
     }
 
     /// An authentic probe came from there: our own, sent now, will pass what theirs has opened. Only the first one heard
     /// brings a new schedule, or two peers whose echoes are lost would set each other off for ever.
     pub(super) fn on_heard(&mut self, now: Instant) {
-        match self.state {
+        match &mut self.state {
             State::Punching { .. } | State::Silent { heard: false } => {
-                self.state = State::Heard { sent: 0 };
+                self.enter(now, State::Heard { sent: 0 });
                 self.next = Some(now);
             }
-            State::Heard { .. } | State::Silent { heard: true } | State::Dead { .. } | State::Proven { .. } => {}
+            State::Lost { .. } => self.hurry(now),
+            State::Proven { liveness, .. } => liveness.on_heard(now),
+            State::Heard { .. } | State::Silent { heard: true } => {}
         }
     }
 
     /// An authentic echo came from there: its round trip, if it answers a probe of ours.
     pub(super) fn on_echo(&mut self, now: Instant, nonce: Nonce) -> Option<Duration> {
-        let at = self.outstanding.iter().position(|(sent, _)| *sent == nonce)?;
-        let (_, sent) = self.outstanding.remove(at);
+        let (sent, full) = self.record.on_echo(nonce)?;
         let rtt = now.saturating_duration_since(sent);
-        self.proofs += 1;
         match &mut self.state {
-            State::Proven { liveness, since } => {
+            State::Proven { liveness, trusted } => {
                 liveness.on_echo(now, rtt);
-                if now.saturating_duration_since(*since) > FORGIVEN_AFTER {
+                if now.saturating_duration_since(*trusted) > FORGIVEN_AFTER {
                     self.deaths = 0;
                 }
             }
-            State::Punching { .. } | State::Heard { .. } | State::Dead { .. } | State::Silent { .. } => {
-                if self.proofs >= self.deaths.min(MAX_PROOFS) {
-                    self.state = State::Proven { liveness: Liveness::new(now, rtt), since: now };
-                }
+            State::Lost { alive, .. } if !full => {
+                *alive = true;
+                self.next = Some(now);
+            }
+            State::Punching { .. } | State::Heard { .. } | State::Lost { .. } | State::Silent { .. } => {
+                let trusted = now + self.hold();
+                self.enter(now, State::Proven { liveness: Liveness::new(now, rtt), trusted });
             }
         }
         Some(rtt)
     }
 
-    pub(super) fn is_proven(&self) -> bool {
-        matches!(self.state, State::Proven { .. })
+    /// How long it has to answer before it is trusted: nothing the first time, longer each time it dies.
+    fn hold(&self) -> Duration {
+        (HOLD_STEP * self.deaths.saturating_sub(1)).min(LONGEST_HOLD)
     }
 
-    /// Packets other than probes are sent here.
-    pub(super) fn on_use(&mut self, now: Instant) {
-        if let State::Proven { liveness, .. } = &mut self.state {
-            liveness.on_use(now);
+    /// A path that works no more is left, and tried again for as long as the connection lives.
+    pub(super) fn lose(&mut self, now: Instant) {
+        if let State::Proven { trusted, .. } = self.state {
+            // What dies on trial or at rest has cost nothing.
+            self.deaths += u32::from(trusted <= now);
+            self.enter(now, State::Lost { tries: 0, alive: false });
+            self.next = Some(now);
+            self.record.forget_open();
         }
     }
 
-    /// Declares a proven path dead if it is; it is then tried again, for as long as the connection lives.
-    pub(super) fn die(&mut self, now: Instant) -> bool {
-        let State::Proven { liveness, .. } = self.state else { return false };
-        if liveness.dead_at().is_none_or(|dead| dead > now) {
-            return false;
-        }
-        self.state = State::Dead { sent: 0 };
-        self.next = Some(now);
-        self.deaths += 1;
-        self.proofs = 0;
-        self.outstanding.clear();
-        true
-    }
-
-    /// What is to be done now; a probe is then to be sent with a nonce given to [`Self::on_probe_sent`].
-    pub(super) fn on_due(&mut self, now: Instant) -> Due {
-        let probe = Due::Probe { first: !self.probed, check: false };
-        if let State::Proven { liveness, .. } = &mut self.state {
-            if liveness.next_check() > now {
-                return Due::Nothing;
-            }
-            liveness.on_check_sent(now);
-            return Due::Probe { first: false, check: true };
-        }
-        if self.next.is_none_or(|next| next > now) {
-            return Due::Nothing;
-        }
-        let gap = |ms: u64| Some(Duration::from_millis(ms));
-        let (state, gap, due) = match self.state {
-            State::Punching { sent } => match PUNCH_GAPS.get(sent) {
-                Some(&ms) => (State::Punching { sent: sent + 1 }, gap(ms), probe),
-                None => (State::Silent { heard: false }, None, Due::Nothing),
-            },
-            State::Heard { sent } => match PUNCH_GAPS.get(sent) {
-                Some(&ms) => (State::Heard { sent: sent + 1 }, gap(ms), probe),
-                None => (State::Silent { heard: true }, None, Due::Nothing),
-            },
-            State::Dead { sent } => (State::Dead { sent: sent.saturating_add(1) }, Some(return_gap(sent)), probe),
-            State::Silent { .. } | State::Proven { .. } => (self.state, None, Due::Nothing),
+    /// Loses a path that is not in use, if it fails; such a loss is no death.
+    pub(super) fn lose_spare(&mut self, now: Instant) {
+        let trial = self.is_on_trial(now);
+        let fails = |liveness: &Liveness| {
+            let on_trial = trial && liveness.trial_fails_at().is_some_and(|at| at <= now);
+            on_trial || liveness.failing_since(now).is_some()
         };
-        self.state = state;
-        self.next = gap.map(|gap| now + gap);
-        due
+        if self.liveness().is_some_and(fails) {
+            let deaths = self.deaths;
+            self.lose(now);
+            self.deaths = deaths;
+        }
     }
 
-    pub(super) fn on_probe_sent(&mut self, now: Instant, nonce: Nonce) {
-        self.probed = true;
-        if self.outstanding.len() >= OUTSTANDING {
-            self.outstanding.remove(0);
+    /// What is to be sent now; a nonce is then given to [`Self::on_sent`].
+    pub(super) fn on_due(&mut self, now: Instant, care: Care) -> Option<Kind> {
+        if let State::Proven { liveness, .. } = &self.state {
+            self.next_check(now, liveness, care).filter(|at| *at <= now)?;
+            // Data that does not pass may do so for its size: a doubtful path is asked in full size.
+            return Some(if liveness.is_doubtful(now) { Kind::Probe { first: false } } else { Kind::Check });
         }
-        self.outstanding.push((nonce, now));
+        self.next.filter(|next| *next <= now)?;
+        let first = self.last_sent.is_none();
+        match &mut self.state {
+            State::Punching { sent } | State::Heard { sent } => {
+                let gap = PUNCH_GAPS.get(*sent).copied();
+                *sent += 1;
+                self.next = gap.map(|ms| now + Duration::from_millis(ms));
+                if gap.is_none() {
+                    let heard = self.is_heard();
+                    self.enter(now, State::Silent { heard });
+                    return None;
+                }
+                Some(Kind::Probe { first })
+            }
+            State::Lost { tries, alive } => {
+                let gap = if care.in_use { RETURN_GAP } else { (RETURN_GAP * (1 << (*tries).min(6))).min(RETURN_REST) };
+                *tries = tries.saturating_add(1);
+                self.next = Some(now + gap);
+                Some(if std::mem::take(alive) { Kind::Probe { first } } else { Kind::Check })
+            }
+            State::Silent { .. } | State::Proven { .. } => {
+                self.next = None;
+                None
+            }
+        }
+    }
+
+    /// It is sent; gives whether it is the first since a path that works looked as if it did not.
+    pub(super) fn on_sent(&mut self, now: Instant, nonce: Nonce, kind: Kind) -> bool {
+        self.last_sent = Some(now);
+        self.record.on_sent(now, nonce, matches!(kind, Kind::Probe { .. }));
+        self.liveness_mut().is_some_and(|liveness| liveness.on_check_sent(now))
     }
 
     /// Whether one more QUIC datagram may be doubled to here.
@@ -221,7 +309,7 @@ impl Candidate {
         let budget = match self.state {
             State::Punching { .. } => UNHEARD_BUDGET,
             State::Heard { .. } => HEARD_BUDGET,
-            State::Proven { .. } | State::Dead { .. } | State::Silent { .. } => 0,
+            State::Proven { .. } | State::Lost { .. } | State::Silent { .. } => 0,
         };
         let allowed = self.doubled < budget;
         self.doubled += u32::from(allowed);
@@ -229,31 +317,27 @@ impl Candidate {
     }
 }
 
-fn return_gap(sent: u32) -> Duration {
-    let mut left = sent;
-    for (probes, gap) in RETURN_GAPS {
-        if left < probes {
-            return gap;
-        }
-        left -= probes;
-    }
-    RETURN_GAPS[RETURN_GAPS.len() - 1].1
-}
-
 /// Whether an address that a message named may be probed at all: somebody else's choice must not make us send to
 /// places where nobody's NAT is.
-pub(super) fn is_plausible(address: SocketAddr, relay: SocketAddr) -> bool {
+pub(super) fn is_plausible(address: SocketAddr, reach: &super::Reach) -> bool {
     let ip = address.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    let pointless = address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast;
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let pointless = address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast || link_local;
     // Loopback is a peer's address only where the relay sees it from there too.
-    let foreign_loopback = ip.is_loopback() && !relay.ip().is_loopback();
-    !pointless && !foreign_loopback && address != relay && address.is_ipv4() == relay.is_ipv4()
+    let foreign_loopback = ip.is_loopback() && !reach.relays.iter().any(|relay| relay.ip().is_loopback());
+    let family = if address.is_ipv4() { reach.v4 } else { reach.v6 };
+    !pointless && !foreign_loopback && family && !reach.relays.contains(&address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CARE: Care = Care { current: true, in_use: true, rest: Duration::from_secs(25) };
 
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
     fn candidate() -> (Candidate, Instant) {
@@ -264,34 +348,28 @@ mod tests {
     /// Lets time pass until the candidate has nothing more to do; gives the probes sent.
     fn run(candidate: &mut Candidate, now: &mut Instant) -> usize {
         let mut probes = 0;
-        while let Some(next) = candidate.next() {
+        while let Some(next) = candidate.next(*now, CARE) {
             *now = next.max(*now);
-            if let Due::Probe { .. } = candidate.on_due(*now) {
+            if let Some(kind) = candidate.on_due(*now, CARE) {
                 probes += 1;
-                candidate.on_probe_sent(*now, [probes as u8; 8]);
+                candidate.on_sent(*now, [probes as u8; 8], kind);
             }
         }
         probes
     }
 
-    /// Sends the probe that is due, and has it echoed 40 ms later.
-    fn prove(candidate: &mut Candidate, now: &mut Instant) -> Option<Duration> {
-        assert!(matches!(candidate.on_due(*now), Due::Probe { .. }));
-        candidate.on_probe_sent(*now, [7; 8]);
+    /// Sends what is due, and has it echoed 40 ms later.
+    fn answer(candidate: &mut Candidate, now: &mut Instant) -> Kind {
+        *now = candidate.next(*now, CARE).unwrap().max(*now);
+        let kind = candidate.on_due(*now, CARE).unwrap();
+        candidate.on_sent(*now, [7; 8], kind);
         *now += Duration::from_millis(40);
-        candidate.on_echo(*now, [7; 8])
+        assert_eq!(candidate.on_echo(*now, [7; 8]), Some(Duration::from_millis(40)));
+        kind
     }
 
-    fn kill(candidate: &mut Candidate, now: &mut Instant) {
-        for _ in 0..10_000 {
-            *now += Duration::from_millis(10);
-            candidate.on_use(*now);
-            candidate.on_due(*now);
-            if candidate.die(*now) {
-                return;
-            }
-        }
-        panic!("it lives");
+    fn is_proven(candidate: &Candidate) -> bool {
+        candidate.liveness().is_some()
     }
 
     #[test]
@@ -310,8 +388,8 @@ mod tests {
     #[test]
     fn an_echo_counts_once() {
         let (mut candidate, mut now) = candidate();
-        assert_eq!(prove(&mut candidate, &mut now), Some(Duration::from_millis(40)));
-        assert!(candidate.is_proven());
+        assert_eq!(answer(&mut candidate, &mut now), Kind::Probe { first: true });
+        assert!(is_proven(&candidate));
         assert!(candidate.on_echo(now, [7; 8]).is_none());
     }
 
@@ -321,8 +399,8 @@ mod tests {
         run(&mut candidate, &mut now);
         now += Duration::from_secs(1);
         candidate.on_heard(now);
-        assert_eq!(candidate.next(), Some(now));
-        assert!(matches!(candidate.on_due(now), Due::Probe { .. }));
+        assert_eq!(candidate.next(now, CARE), Some(now));
+        assert!(candidate.on_due(now, CARE).is_some());
     }
 
     #[test]
@@ -331,9 +409,9 @@ mod tests {
         let mut probes = 0;
         for _ in 0..5000 {
             candidate.on_heard(now);
-            if let Due::Probe { .. } = candidate.on_due(now) {
+            if let Some(kind) = candidate.on_due(now, CARE) {
                 probes += 1;
-                candidate.on_probe_sent(now, [probes as u8; 8]);
+                candidate.on_sent(now, [probes as u8; 8], kind);
             }
             now += Duration::from_millis(20);
         }
@@ -350,45 +428,69 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_died_is_tried_again_and_trusted_at_the_first_echo() {
+    fn a_path_that_died_is_asked_by_small_checks_and_proven_by_a_probe_of_full_size() {
         let (mut candidate, mut now) = candidate();
-        prove(&mut candidate, &mut now);
-        kill(&mut candidate, &mut now);
-        assert!(!candidate.is_proven());
+        answer(&mut candidate, &mut now);
+        candidate.lose(now);
         for _ in 0..30 {
-            now = candidate.next().unwrap();
-            assert!(matches!(candidate.on_due(now), Due::Probe { .. }));
+            now = candidate.next(now, CARE).unwrap().max(now);
+            assert_eq!(candidate.on_due(now, CARE), Some(Kind::Check));
         }
-        now = candidate.next().unwrap();
-        prove(&mut candidate, &mut now);
-        assert!(candidate.is_proven());
+        assert_eq!(answer(&mut candidate, &mut now), Kind::Check);
+        assert!(!is_proven(&candidate));
+        answer(&mut candidate, &mut now);
+        assert!(candidate.is_trusted(now));
     }
 
     #[test]
-    fn a_path_that_keeps_dying_has_to_prove_itself_longer_each_time() {
-        let (mut candidate, mut now) = candidate();
-        prove(&mut candidate, &mut now);
-        for death in 1..=8 {
-            kill(&mut candidate, &mut now);
-            let mut proofs = 0;
-            while !candidate.is_proven() {
-                now = candidate.next().unwrap().max(now);
-                prove(&mut candidate, &mut now);
-                proofs += 1;
+    fn a_path_that_died_is_tried_often_while_the_connection_is_used_and_seldom_at_rest() {
+        for (in_use, range) in [(true, 700..=760), (false, 20..=40)] {
+            let ((mut candidate, mut now), care) = (candidate(), Care { in_use, ..CARE });
+            answer(&mut candidate, &mut now);
+            candidate.lose(now);
+            let (end, mut tries) = (now + Duration::from_secs(600), 0);
+            while now < end {
+                now = candidate.next(now, care).unwrap();
+                tries += usize::from(candidate.on_due(now, care).is_some());
             }
-            assert_eq!(proofs, death.min(MAX_PROOFS));
+            assert!(range.contains(&tries), "{tries}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_keeps_dying_is_on_trial_for_longer_each_time() {
+        let (mut candidate, mut now) = candidate();
+        answer(&mut candidate, &mut now);
+        for death in 1..=8 {
+            candidate.lose(now);
+            while !is_proven(&candidate) {
+                answer(&mut candidate, &mut now);
+            }
+            let proven = now;
+            while !candidate.is_trusted(now) {
+                now += Duration::from_millis(10);
+            }
+            let hold = (HOLD_STEP * (death - 1)).min(LONGEST_HOLD);
+            assert!(now - proven >= hold && now - proven < hold + Duration::from_millis(20), "{:?}", now - proven);
         }
     }
 
     #[test]
     fn addresses_that_can_be_nobodys_are_not_probed() {
         let relay: SocketAddr = "203.0.113.10:4433".parse().unwrap();
-        for bad in
-            ["0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "127.0.0.1:1", "198.51.100.1:0", "203.0.113.10:4433"]
-        {
-            assert!(!is_plausible(bad.parse().unwrap(), relay), "{bad}");
+        let reach = super::super::Reach { relays: vec![relay], v4: true, v6: false };
+        for bad in [
+            "0.0.0.0:1",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "127.0.0.1:1",
+            "169.254.1.1:1",
+            "198.51.100.1:0",
+            "203.0.113.10:4433",
+            "[2001:db8::1]:1",
+        ] {
+            assert!(!is_plausible(bad.parse().unwrap(), &reach), "{bad}");
         }
-        assert!(is_plausible("198.51.100.1:1".parse().unwrap(), relay));
-        assert!(is_plausible("127.0.0.1:1".parse().unwrap(), "127.0.0.1:4433".parse().unwrap()));
+        assert!(is_plausible("198.51.100.1:1".parse().unwrap(), &reach));
     }
 }

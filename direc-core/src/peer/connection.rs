@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, Side, StreamId, VarInt, WriteError};
 
 use super::{Peer, session::Session};
-use crate::{ConnId, NodeId, Path, PathReason, PathState, PathStatus, Role};
+use crate::{ConnId, NodeId, Path, PathReason, PathStatus, Role};
 
 /// One connection to another peer, borrowed for a few calls.
 ///
@@ -66,7 +66,7 @@ impl<'a> Connection<'a> {
 
     /// The path that carries data now.
     pub fn path(&self) -> Path {
-        self.session().map_or(Path::Relay(self.peer.shared.relay), Session::path)
+        self.session().map_or(Path::Relay(self.peer.shared.relay(0)), Session::path)
     }
 
     /// Whether this side sends on the stream. quinn-proto takes the wrong direction for a bug and panics.
@@ -189,22 +189,12 @@ impl<'a> Connection<'a> {
     /// All paths of this connection and what is known of each: the relay's first, then the direct ones.
     pub fn paths(&self) -> Vec<PathStatus> {
         let Some(session) = self.session() else { return Vec::new() };
-        let path = session.path();
-        vec![PathStatus {
-            path,
-            state: PathState::Works,
-            current: true,
-            rtt: None,
-            probes: (0, 0),
-            sent_bytes: 0,
-            received_bytes: 0,
-            since: session.path_since(),
-        }]
+        session.paths(self.peer.now)
     }
 
     /// Why the connection runs on the path it runs on.
     pub fn chosen(&self) -> PathReason {
-        PathReason::Began
+        self.session().map_or(PathReason::Began, |session| session.chosen().1)
     }
 
     /// The connection's figures.
@@ -219,7 +209,7 @@ impl<'a> Connection<'a> {
             lost_packets: stats.path.lost_packets,
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
-            path_since: session.map_or(self.peer.now, Session::path_since),
+            path_since: session.map_or(self.peer.now, |session| session.chosen().0),
         }
     }
 }

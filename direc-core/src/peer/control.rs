@@ -22,12 +22,15 @@ use crate::{
     rng::Rng,
     wire::{
         datagram::Cookie,
-        message::{Expect, MAX_CONSENTS, Message, Observed, Register},
+        message::{Expect, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register},
     },
 };
 
-/// The control connection's slot in connection IDs; sessions have the others.
-pub(super) const SLOT: u32 = 0;
+/// The slot of the control connection number `index` in connection IDs; sessions have the low ones.
+pub(super) fn slot(index: usize) -> u32 {
+    u32::MAX - index as u32
+}
+
 /// Introductions that P3 may have open towards this peer at once, as streams: as many as a peer has sessions.
 const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
 /// Hole-punch ports that a relay may name; cookies go to each.
@@ -35,6 +38,14 @@ const MAX_PUNCH_PORTS: usize = 8;
 /// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// The same while connections have no other way than this relay; it doubles after so many tries.
+const URGENT_PAUSE: Duration = Duration::from_millis(60);
+const URGENT_TRIES: u32 = 12;
+/// A relay that wants to be left later than this need not say so.
+const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
+/// Between two pings that ask whether the relay is still there, and how long they may stay unanswered.
+const CHECK_GAP: Duration = Duration::from_millis(200);
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Application close codes of the control connection.
 pub(crate) mod close_code {
@@ -50,8 +61,14 @@ pub(crate) mod close_code {
 
 /// What the control connection has to tell.
 pub(super) enum ControlEvent {
-    Registered { punch_ports: Vec<u16> },
+    Registered {
+        punch_ports: Vec<u16>,
+    },
     Observed(Observed),
+    /// The relay hears this peer from another address than before.
+    Seen,
+    /// The relay asks to be left within that time.
+    Draining(Duration),
     Lost(RelayError),
     Opened(StreamId),
     Readable(StreamId),
@@ -89,11 +106,20 @@ pub(super) struct Control {
     state: State,
     attempts: u32,
     patience: Duration,
+    /// The round trip when it was last connected.
+    rtt: Option<Duration>,
+    /// Connections have no other way than this relay.
+    urgent: bool,
+    /// When the relay was last asked whether it is there, and since when it has not answered.
+    checked: Option<Instant>,
+    silent_since: Option<Instant>,
+    local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
 
 impl Control {
     pub(super) fn new(
+        index: usize,
         relay: RelayAddress,
         tls: Tls,
         consent: &Consent,
@@ -104,7 +130,7 @@ impl Control {
     ) -> Result<Self, ConfigError> {
         // Built once here so that a provider that does not fit shows at once, not as a relay that cannot be reached.
         tls.client(relay.key, ALPN_RELAY)?;
-        let quic = Quic::new(endpoint(SLOT, cids, &mut rng), None);
+        let quic = Quic::new(endpoint(slot(index), cids, &mut rng), None);
         Ok(Self {
             quic,
             relay,
@@ -114,18 +140,96 @@ impl Control {
             state: State::Waiting { until: now },
             attempts: 0,
             patience,
+            rtt: None,
+            urgent: false,
+            checked: None,
+            silent_since: None,
+            local: Vec::new(),
             events: Vec::new(),
         })
     }
 
     fn connect(&mut self, now: Instant) {
         let Ok(crypto) = self.tls.client(self.relay.key, ALPN_RELAY) else { return };
-        let config = quic::config::client(crypto, control_transport(MAX_OFFER_STREAMS), &mut self.rng);
-        let deadline = now + self.patience;
+        let mut transport = control_transport(MAX_OFFER_STREAMS);
+        if let Some(rtt) = self.rtt {
+            transport.initial_rtt(rtt);
+        }
+        let config = quic::config::client(crypto, transport, &mut self.rng);
+        let deadline = now + self.patience();
         self.state = match self.quic.connect(now, config, self.relay.address) {
             Some(handle) => State::Connecting { handle, deadline },
             None => State::Waiting { until: deadline },
         };
+    }
+
+    /// How long a try may take: as long as the settings say, but where the relay has been reached before, its round trip
+    /// is known, and a packet sent too early is better followed by another one soon.
+    fn patience(&self) -> Duration {
+        match self.rtt.filter(|_| self.urgent) {
+            Some(rtt) => (rtt * 6 + Duration::from_millis(250)) * (1 + self.attempts / URGENT_TRIES),
+            None => self.patience,
+        }
+        .min(self.patience)
+    }
+
+    /// Whether this peer's connections have no other way.
+    pub(super) fn set_urgent(&mut self, now: Instant, urgent: bool) {
+        if urgent && !self.urgent {
+            self.attempts = 0;
+            if let State::Waiting { until } = &mut self.state {
+                *until = (*until).min(now + self.rng.vary(URGENT_PAUSE));
+            }
+        }
+        self.urgent = urgent;
+    }
+
+    /// Asks whether the relay is still there; without an answer for some seconds it counts as lost.
+    pub(super) fn check(&mut self, now: Instant) {
+        let State::Registered { handle, .. } = &self.state else { return };
+        if self.checked.is_some_and(|checked| checked + CHECK_GAP > now) {
+            return;
+        }
+        self.checked = Some(now);
+        self.silent_since = Some(self.silent_since.unwrap_or(now));
+        if let Some(connection) = self.quic.get_mut(*handle) {
+            connection.ping();
+        }
+    }
+
+    /// The network is another: the relay is to hear so at once (RFC 9000, section 9.2), or to be tried again.
+    pub(super) fn on_network_changed(&mut self, now: Instant) {
+        self.attempts = 0;
+        match &mut self.state {
+            State::Registered { handle, .. } => {
+                if let Some(connection) = self.quic.get_mut(*handle) {
+                    connection.local_address_changed();
+                    // What was sent into the old network is not to hold up what is sent now.
+                    connection.path_changed(now);
+                }
+                self.checked = None;
+                self.check(now);
+            }
+            State::Waiting { until } => *until = now,
+            State::Connecting { deadline, .. } | State::Registering { deadline, .. } => {
+                *deadline = (*deadline).min(now + self.patience);
+            }
+            State::Over => {}
+        }
+    }
+
+    /// Tells P3 this peer's addresses on its machine's own networks.
+    pub(super) fn set_local(&mut self, local: &[SocketAddr]) {
+        self.local = local.iter().copied().take(MAX_ADDRESSES).collect();
+        self.say_local();
+    }
+
+    fn say_local(&mut self) {
+        if let State::Registered { handle, stream } = &mut self.state
+            && let Some(connection) = self.quic.get_mut(*handle)
+        {
+            stream.send(connection, &Message::Local(Local { addresses: self.local.clone() }));
+        }
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -167,7 +271,12 @@ impl Control {
         if from != self.relay.address {
             return Err(DropReason::UnknownConnection);
         }
-        match self.quic.handle_datagram(now, from, ecn, data) {
+        let before = self.heard();
+        let handled = self.quic.handle_datagram(now, from, ecn, data);
+        if self.heard() > before {
+            self.silent_since = None;
+        }
+        match handled {
             Handled::Connection(_) | Handled::Replied => Ok(()),
             Handled::Incoming(incoming) => {
                 self.quic.ignore(*incoming);
@@ -177,12 +286,24 @@ impl Control {
         }
     }
 
+    /// Frames heard on the connection: none counts that is not authentic.
+    fn heard(&self) -> u64 {
+        let connection = self.current().and_then(|handle| self.quic.get(handle));
+        connection.map_or(0, |connection| {
+            let rx = connection.stats().frame_rx;
+            rx.acks + rx.ping + rx.stream + rx.crypto + rx.path_challenge + rx.path_response
+        })
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.quic.handle_timeout(now);
+        if self.silent_since.is_some_and(|since| since + CHECK_PATIENCE <= now) && self.is_registered() {
+            self.lose(now, RelayError::Lost);
+        }
         match &self.state {
             State::Waiting { until } if *until <= now => self.connect(now),
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } if *deadline <= now => {
-                self.lose(now, RelayError::Unreachable { after: self.patience });
+                self.lose(now, RelayError::Unreachable { after: self.patience() });
             }
             State::Waiting { .. }
             | State::Connecting { .. }
@@ -256,7 +377,7 @@ impl Control {
         };
         let mut stream = MessageStream::new(id);
         stream.send(connection, &Message::Register(self.register.clone()));
-        self.state = State::Registering { handle, stream, deadline: now + self.patience };
+        self.state = State::Registering { handle, stream, deadline: now + self.patience() };
     }
 
     fn on_registration(&mut self, now: Instant, handle: Handle) {
@@ -278,17 +399,30 @@ impl Control {
         match (std::mem::replace(&mut self.state, State::Over), message) {
             (State::Registering { stream, .. }, Message::Registered(registered)) => {
                 self.attempts = 0;
+                self.rtt = self.quic.get(handle).map(Connection::rtt);
                 self.state = State::Registered { handle, stream };
                 let named = registered.punch_ports.into_iter().filter(|&port| port != 0);
                 let punch_ports: Vec<u16> = named.take(MAX_PUNCH_PORTS).collect();
                 if punch_ports.is_empty() {
                     return self.misbehaved(now, "named no hole-punch port");
                 }
+                if !self.local.is_empty() {
+                    self.say_local();
+                }
                 self.events.push(ControlEvent::Registered { punch_ports });
             }
             (state @ State::Registered { .. }, Message::Observed(observed)) => {
                 self.state = state;
                 self.events.push(ControlEvent::Observed(observed));
+            }
+            (state @ State::Registered { .. }, Message::Seen(_)) => {
+                self.state = state;
+                self.events.push(ControlEvent::Seen);
+            }
+            (state @ State::Registered { .. }, Message::Drain(drain)) => {
+                self.state = state;
+                let within = Duration::from_millis(drain.within_ms).min(LONGEST_DRAIN);
+                self.events.push(ControlEvent::Draining(within));
             }
             (state, Message::Refused(refused)) => {
                 self.state = state;
@@ -327,7 +461,7 @@ impl Control {
                 RelayError::WrongKey { expected: self.relay.key }
             }
             ConnectionError::TimedOut | ConnectionError::Reset if registered => RelayError::Lost,
-            ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience },
+            ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience() },
             other => RelayError::Closed { reason: quic::close_reason(other).to_string() },
         }
     }
@@ -340,16 +474,24 @@ impl Control {
                 if matches!(error, RelayError::Misbehaved(_)) { close_code::MISBEHAVED } else { close_code::GOODBYE };
             connection.close(now, VarInt::from_u32(code), bytes::Bytes::new());
         }
+        // Short tries one after the other are one long one to the program.
+        let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
+        self.silent_since = None;
         self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
-        self.events.push(ControlEvent::Lost(error));
+        if news || error.is_final() {
+            self.events.push(ControlEvent::Lost(error));
+        }
     }
 
     /// Backed off without end, and never in step with others that lost the same relay.
     fn pause(&mut self) -> Duration {
-        let full = FIRST_PAUSE.saturating_mul(1 << self.attempts.min(16)).min(LAST_PAUSE);
+        let (first, doublings) = match self.urgent {
+            true => (URGENT_PAUSE, self.attempts / URGENT_TRIES),
+            false => (FIRST_PAUSE, self.attempts),
+        };
+        let full = first.saturating_mul(1 << doublings.min(16)).min(LAST_PAUSE);
         self.attempts = self.attempts.saturating_add(1);
-        let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(nanos / 2 + self.rng.u64() % (nanos / 2 + 1))
+        self.rng.vary(full)
     }
 
     pub(super) fn shutdown(&mut self, now: Instant) {
@@ -372,7 +514,8 @@ impl Control {
         let own = match &self.state {
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } => Some(*deadline),
             State::Waiting { until } => Some(*until),
-            State::Registered { .. } | State::Over => None,
+            State::Registered { .. } => self.silent_since.map(|since| since + CHECK_PATIENCE),
+            State::Over => None,
         };
         (self.quic.poll_timeout(), own)
     }

@@ -1,4 +1,7 @@
-//! An introduction as the two peers take part in it: [`client`] is P2's side (S1, S2, S9), [`server`] P4's (S4–S6, S9).
+//! An introduction as the two peers take part in it: [`client`] is P2's part (S1, S2, S9), [`server`] P4's (S4–S6, S9).
+//!
+//! A connection whose relay is lost is introduced anew, by whichever side notices: P2's part falls to that side then,
+//! and P4's to the other.
 
 pub(super) mod client;
 pub(super) mod server;
@@ -10,7 +13,7 @@ use quinn_proto::{Connection, StreamId};
 use crate::{
     RefuseReason,
     quic::stream::{MessageStream, Received},
-    wire::message::{Message, PunchSecret},
+    wire::message::{Message, PunchSecret, Refused},
 };
 
 /// What an introduction has come to, for the session it belongs to.
@@ -29,40 +32,60 @@ pub(super) enum Progress {
     Misbehaved(&'static str),
 }
 
-/// An introduction's stream on the control connection, whichever side opened it.
-pub(super) struct IntroductionStream(MessageStream);
+/// Which part this peer takes, and where that stands.
+enum Part {
+    Client(client::State),
+    Server(server::State),
+    Over,
+}
 
-impl IntroductionStream {
-    pub(super) fn new(id: StreamId) -> Self {
-        Self(MessageStream::new(id))
-    }
+/// One introduction, on its stream of the control connection.
+pub(super) struct Introduction {
+    stream: MessageStream,
+    part: Part,
+}
 
-    pub(super) fn id(&self) -> StreamId {
-        self.0.id()
-    }
-
-    pub(super) fn send(&mut self, connection: &mut Connection, message: &Message) {
-        self.0.send(connection, message);
+impl Introduction {
+    pub(super) fn stream_id(&self) -> StreamId {
+        self.stream.id()
     }
 
     pub(super) fn flush(&mut self, connection: &mut Connection) {
-        self.0.flush(connection);
+        self.stream.flush(connection);
     }
 
+    /// Ends it; P3 then stops relaying for it.
     pub(super) fn close(&mut self, connection: &mut Connection) {
-        self.0.close(connection);
+        self.part = Part::Over;
+        self.stream.close(connection);
     }
 
-    /// The next message, or what its absence means.
-    pub(super) fn receive(&mut self, connection: &mut Connection) -> Option<Result<Message, Progress>> {
-        self.0.receive(connection).map(|received| match received {
-            Received::Message(Message::Refused(refused)) => Err(Progress::Refused(refused.reason)),
-            Received::Message(message) => Ok(message),
-            Received::Ended => Err(Progress::Ended),
-            Received::Bad(error) => {
-                self.0.send(connection, &Message::Refused(crate::wire::message::Refused { reason: error.reason() }));
-                Err(Progress::Misbehaved("sent what is no message"))
-            }
-        })
+    /// What has come from P3 since.
+    pub(super) fn receive(&mut self, connection: &mut Connection) -> Option<Progress> {
+        let progress = match receive(&mut self.stream, connection)? {
+            Ok(message) => match &mut self.part {
+                Part::Client(state) => state.on_message(message),
+                Part::Server(state) => state.on_message(message),
+                Part::Over => return None,
+            },
+            Err(progress) => progress,
+        };
+        if matches!(progress, Progress::Refused(_) | Progress::Ended | Progress::Misbehaved(_)) {
+            self.part = Part::Over;
+        }
+        Some(progress)
     }
+}
+
+/// The next message on an introduction's stream, or what its absence means.
+fn receive(stream: &mut MessageStream, connection: &mut Connection) -> Option<Result<Message, Progress>> {
+    stream.receive(connection).map(|received| match received {
+        Received::Message(Message::Refused(refused)) => Err(Progress::Refused(refused.reason)),
+        Received::Message(message) => Ok(message),
+        Received::Ended => Err(Progress::Ended),
+        Received::Bad(error) => {
+            stream.send(connection, &Message::Refused(Refused { reason: error.reason() }));
+            Err(Progress::Misbehaved("sent what is no message"))
+        }
+    })
 }

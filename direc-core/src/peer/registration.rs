@@ -1,10 +1,19 @@
-//! A peer's registration at P3: what its control connection says, and the cookies that keep it warm (S7, ahead of time).
+//! A peer's registration at one relay: the control connection, and the cookies that keep it warm (S7, ahead of time).
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use quinn_proto::StreamId;
 
 use super::{
     Peer,
-    control::ControlEvent,
-    cookies::{Outcome, Purpose},
+    control::{Control, ControlEvent},
+    cookies::{Cookies, Outcome, Purpose},
     introduction::server::Opened,
+    session::Session,
     shared::StepAbout,
 };
 use crate::{
@@ -13,89 +22,230 @@ use crate::{
     wire::message::Observed,
 };
 
+/// Refreshes that trouble brings about come no closer together than this.
+const REFRESH_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a peer has at one relay.
+pub(super) struct Registration {
+    pub(super) control: Control,
+    pub(super) cookies: Cookies,
+    /// The cookies have arrived.
+    pub(super) warm: bool,
+    /// When cookies are sent next, and when they were sent last.
+    refresh_at: Option<Instant>,
+    refreshed_at: Option<Instant>,
+    /// Where each hole-punch port has seen this peer.
+    observed: BTreeMap<u8, SocketAddr>,
+    /// Streams that P3 opened and has not said anything on.
+    pub(super) opened: BTreeMap<StreamId, Opened>,
+    /// The relay is going down.
+    pub(super) draining: bool,
+}
+
+impl Registration {
+    pub(super) fn new(control: Control, relay: SocketAddr) -> Self {
+        Self {
+            control,
+            cookies: Cookies::new(relay.ip()),
+            warm: false,
+            refresh_at: None,
+            refreshed_at: None,
+            observed: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            draining: false,
+        }
+    }
+
+    pub(super) fn refresh_due(&self) -> Option<Instant> {
+        self.refresh_at.filter(|_| self.control.is_registered())
+    }
+
+    /// No more cookies.
+    pub(super) fn rest(&mut self) {
+        (self.warm, self.refresh_at) = (false, None);
+    }
+}
+
 impl Peer {
-    pub(super) fn on_control(&mut self, event: ControlEvent) {
+    pub(super) fn on_control(&mut self, relay: usize, event: ControlEvent) {
         match event {
-            ControlEvent::Registered { punch_ports } => self.on_registered(punch_ports),
-            ControlEvent::Observed(observed) => self.on_observed(&observed),
-            ControlEvent::Lost(error) => self.on_relay_lost(error),
-            ControlEvent::Opened(id) => self.on_opened(id, Opened::new(id)),
-            ControlEvent::Readable(id) => self.on_readable(id),
+            ControlEvent::Registered { punch_ports } => self.on_registered(relay, punch_ports),
+            ControlEvent::Observed(observed) => self.on_observed(relay, &observed),
+            ControlEvent::Seen => self.on_address_changed(relay),
+            ControlEvent::Draining(within) => self.on_draining(relay, within),
+            ControlEvent::Lost(error) => self.on_relay_lost(relay, error),
+            ControlEvent::Opened(id) => self.on_opened(relay, id, Opened::new(id)),
+            ControlEvent::Readable(id) => self.on_readable(relay, id),
             ControlEvent::Writable(id) => {
-                if let (Some(connection), Some(session)) =
-                    (self.control.connection(), self.by_stream.get(&id).and_then(|conn| self.sessions.get_mut(conn)))
-                {
-                    session.flush(connection);
+                let session = self.by_stream.get(&(relay, id)).and_then(|conn| self.sessions.get_mut(conn));
+                if let (Some(connection), Some(session)) = (self.relays[relay].control.connection(), session) {
+                    session.flush(relay, id, connection);
                 }
             }
         }
     }
 
-    fn on_registered(&mut self, punch_ports: Vec<u16>) {
-        self.cookies.set_ports(punch_ports);
-        self.refresh_at = Some(self.now);
-        self.events.push_back(PeerEvent::Registered { relay: self.shared.relay });
-        self.refresh();
-        let waiting: Vec<ConnId> =
-            self.sessions.values().filter(|session| session.is_waiting()).map(|session| session.id).collect();
-        for conn in waiting {
+    fn on_registered(&mut self, relay: usize, punch_ports: Vec<u16>) {
+        let registration = &mut self.relays[relay];
+        registration.cookies.set_ports(punch_ports);
+        registration.draining = false;
+        (registration.refresh_at, registration.refreshed_at) = (Some(self.now), None);
+        self.events.push_back(PeerEvent::Registered { relay: self.shared.relay(relay) });
+        self.refresh(relay);
+        let now = self.now;
+        for conn in self.conns() {
+            self.with_session(conn, |session, _| session.on_relay_registered(now));
             self.initiate(conn);
         }
     }
 
-    /// S7, ahead of time and over again: below the 30 s after which common NATs forget.
-    pub(super) fn refresh(&mut self) {
-        if self.refresh_at.is_none_or(|at| at > self.now) || !self.control.is_registered() {
+    /// S7, ahead of time and over again: below the 30 s after which common NATs forget. What is said on the control
+    /// connection keeps that one's binding.
+    pub(super) fn refresh(&mut self, relay: usize) {
+        let Some(registration) = self.relays.get_mut(relay) else { return };
+        if registration.refresh_at.is_none_or(|at| at > self.now) || !registration.control.is_registered() {
             return;
         }
-        self.refresh_at = Some(self.now + self.shared.timing.refresh_interval);
+        registration.refresh_at = Some(self.now + self.shared.timing.refresh_interval);
+        registration.refreshed_at = Some(self.now);
         let cookie = self.rng.bytes();
-        self.control.expect(cookie);
+        registration.control.expect(cookie);
+        registration.control.check(self.now);
         let about = StepAbout { role: Role::P4, conn: None, introduction: None, peer: None };
-        self.send_cookie(cookie, Purpose::Registration, &about);
+        self.send_cookie(relay, cookie, Purpose::Registration, &about);
     }
 
-    pub(super) fn send_cookie(&mut self, cookie: [u8; 16], purpose: Purpose, about: &StepAbout) {
+    /// Refreshes soon: where this peer is may not be where it was.
+    pub(super) fn refresh_soon(&mut self, relay: usize, at_once: bool) {
+        let Some(registration) = self.relays.get_mut(relay) else { return };
+        let last = registration.refreshed_at.filter(|_| !at_once);
+        if registration.refresh_at.is_some() && last.is_none_or(|last| last + REFRESH_AGAIN <= self.now) {
+            registration.refresh_at = Some(self.now);
+            self.refresh(relay);
+        }
+    }
+
+    pub(super) fn send_cookie(&mut self, relay: usize, cookie: [u8; 16], purpose: Purpose, about: &StepAbout) {
         let deadline = self.shared.timing.cookie_deadline;
-        if let Some(address) = self.cookies.start(self.now, cookie, purpose, deadline)
+        if let Some(address) = self.relays[relay].cookies.start(self.now, cookie, purpose, deadline)
             && purpose != Purpose::Registration
         {
             self.context().1.step(about, Step::S7, Some(address));
         }
     }
 
-    fn on_observed(&mut self, observed: &Observed) {
-        self.events.push_back(PeerEvent::Observed { port: observed.port, address: observed.address });
-        if let Some((purpose, outcome)) = self.cookies.on_observed(&observed.cookie, observed.port) {
-            self.on_cookie(purpose, outcome);
+    fn on_observed(&mut self, relay: usize, observed: &Observed) {
+        let Observed { port, address, .. } = *observed;
+        self.events.push_back(PeerEvent::Observed { port, address });
+        let before = self.relays[relay].observed.insert(port, address);
+        if before.is_some_and(|before| before != address) {
+            self.hurry_all();
+        }
+        if let Some((purpose, outcome)) = self.relays[relay].cookies.on_observed(&observed.cookie, port) {
+            self.on_cookie(relay, purpose, outcome);
         }
     }
 
-    pub(super) fn on_cookie(&mut self, purpose: Purpose, outcome: Outcome) {
-        self.cookies_blocked = outcome == Outcome::Unanswered;
-        if purpose == Purpose::Registration && self.cookies_blocked {
-            self.events.push_back(PeerEvent::Unanswered { relay: self.shared.relay });
-        }
-        if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.warm {
-            self.warm = true;
-            self.events.push_back(PeerEvent::Warm { relay: self.shared.relay });
+    /// The relay hears this peer from another address than before: NATs do that in silence.
+    fn on_address_changed(&mut self, relay: usize) {
+        self.refresh_soon(relay, false);
+        self.hurry_all();
+    }
+
+    fn hurry_all(&mut self) {
+        let now = self.now;
+        for conn in self.conns() {
+            self.with_session(conn, |session, _| session.on_address_changed(now));
         }
     }
 
-    fn on_relay_lost(&mut self, error: RelayError) {
-        self.warm = false;
-        self.refresh_at = None;
-        self.opened.clear();
-        self.by_stream.clear();
-        self.cookies.set_ports(Vec::new());
-        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
-        for conn in conns {
-            self.with_session(conn, |session, ctx| session.on_relay_lost(&error, ctx));
+    pub(super) fn on_cookie(&mut self, relay: usize, purpose: Purpose, outcome: Outcome) {
+        self.trouble.cookies_blocked = outcome == Outcome::Unanswered;
+        let address = self.shared.relay(relay);
+        if purpose == Purpose::Registration && self.trouble.cookies_blocked {
+            self.events.push_back(PeerEvent::Unanswered { relay: address });
+        }
+        if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.relays[relay].warm {
+            self.relays[relay].warm = true;
+            self.events.push_back(PeerEvent::Warm { relay: address });
+        }
+    }
+
+    /// The relay asks to be left.
+    fn on_draining(&mut self, relay: usize, within: Duration) {
+        self.relays[relay].draining = true;
+        self.events.push_back(PeerEvent::RelayDraining { relay: self.shared.relay(relay), within });
+        let now = self.now;
+        for conn in self.conns() {
+            self.with_session(conn, |session, _| session.on_relay_draining(relay, now, within));
+        }
+    }
+
+    fn on_relay_lost(&mut self, relay: usize, error: RelayError) {
+        let registration = &mut self.relays[relay];
+        registration.rest();
+        registration.opened.clear();
+        registration.cookies.set_ports(Vec::new());
+        registration.observed.clear();
+        let urgent = self.sessions.values().any(Session::depends_on_relays);
+        self.relays[relay].control.set_urgent(self.now, urgent);
+        for conn in self.conns() {
+            self.with_session(conn, |session, ctx| session.on_relay_lost(relay, &error, ctx));
+            self.index(conn);
+            self.initiate(conn);
         }
         if self.leaving {
-            self.control.shutdown(self.now);
+            self.relays[relay].control.shutdown(self.now);
         } else {
-            self.events.push_back(PeerEvent::RelayLost { relay: self.shared.relay, error });
+            self.events.push_back(PeerEvent::RelayLost { relay: self.shared.relay(relay), error });
+        }
+    }
+
+    pub(super) fn conns(&self) -> Vec<ConnId> {
+        self.sessions.keys().copied().collect()
+    }
+
+    /// What sessions have noticed and is the whole peer's affair.
+    pub(super) fn heed_trouble(&mut self) {
+        let (address, silent) = (self.trouble.address, self.trouble.silent_relays);
+        (self.trouble.address, self.trouble.silent_relays) = (false, 0);
+        for relay in 0..self.relays.len() {
+            let control = &mut self.relays[relay].control;
+            if silent & (1 << relay) != 0 {
+                control.check(self.now);
+            }
+            if address && !control.is_registered() {
+                control.set_urgent(self.now, true);
+            }
+            if address {
+                self.refresh_soon(relay, false);
+            }
+        }
+    }
+
+    /// The network under this peer has changed, or may have: another interface, another route, back from sleep.
+    ///
+    /// `local` are the addresses at which its sockets can be reached on this machine's own networks, with the ports;
+    /// the driver says so at the start too. Everything is registered, observed and probed anew over what still works.
+    pub fn network_changed(&mut self, now: Instant, local: &[SocketAddr]) {
+        self.advance(now);
+        self.shared.reach.v4 |= local.iter().any(SocketAddr::is_ipv4);
+        self.shared.reach.v6 |= local.iter().any(SocketAddr::is_ipv6);
+        for registration in &mut self.relays {
+            registration.control.set_local(local);
+        }
+        self.start_over();
+        self.drive();
+    }
+
+    /// Nothing that was known of the network counts any more.
+    pub(super) fn start_over(&mut self) {
+        for relay in 0..self.relays.len() {
+            self.relays[relay].control.on_network_changed(self.now);
+            self.refresh_soon(relay, true);
+        }
+        for conn in self.conns() {
+            self.with_session(conn, Session::on_network_changed);
         }
     }
 }

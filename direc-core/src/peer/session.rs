@@ -1,9 +1,11 @@
-//! One connection to one other peer: its introduction, its paths, its QUIC, and their order.
+//! One connection to one other peer: its introductions, its paths, its QUIC, and their order.
 //!
 //! QUIC sees one constant virtual address; below it each packet goes the way that [`Paths`] says.
 
+mod attachments;
 mod introduced;
 mod packets;
+mod resumed;
 mod transmit;
 
 use std::{
@@ -16,17 +18,21 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig, StreamId, VarInt};
 
+pub(super) use attachments::Attachment;
+use attachments::Attachments;
+
 use super::{
-    introduction::{client::Client, server::Server},
+    introduction::Introduction,
     shared::{Context, Shared, StepAbout},
 };
 use crate::{
-    CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PathPolicy, PeerEvent, RelayError,
-    WakeReason,
-    paths::Paths,
+    CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PathPolicy, PathReason, PathStatus,
+    PeerEvent, RelayError, WakeReason,
+    paths::{Paths, Via},
     quic::{
         self, Handle, Quic,
         config::{endpoint, peer_transport},
+        controller::Ledger,
         tls::ALPN_PEER,
     },
     rng::Rng,
@@ -44,15 +50,9 @@ const MAX_EARLY: usize = 16;
 /// 10.2), which on a path that lost everything have grown beyond all measure.
 const CLOSING_LIMIT: Duration = Duration::from_secs(10);
 
-/// This peer's part in the introduction.
-pub(super) enum Introduction {
-    Client(Client),
-    Server(Server),
-}
-
 /// Where a session stands. What it may do follows from this alone.
 enum State {
-    /// P2: the control connection does not stand yet.
+    /// P2: no relay that was not asked yet is there.
     Waiting,
     /// P2: S2 is said; P3 has not answered yet.
     Initiated,
@@ -75,23 +75,26 @@ pub(super) struct Session {
     pub(super) peer: NodeId,
     pub(super) role: Role,
     state: State,
-    introduction: Option<Introduction>,
-    introduction_id: Option<u64>,
-    /// The number on relayed packets between this peer and P3.
-    channel: u64,
+    attachments: Attachments,
+    /// P2: relays that could not introduce, a bit for each, and the error most worth telling.
+    tried: u8,
+    failure: Option<ConnectError>,
     options: ConnectOptions,
     quic: Quic,
     handle: Option<Handle>,
+    ledger: Arc<Ledger>,
     paths: Paths,
+    /// The relay's address that the program was told last.
     relay: SocketAddr,
     deadline: Option<Instant>,
-    path_since: Instant,
     /// P2: P4 was asked, so that the time from QUIC's first packet to its answer is no round trip.
     was_asked: bool,
     direct_heard: bool,
+    /// The program knows of the connection.
+    announced: bool,
     /// The other side needs no more of the relay, and so neither do we.
     done_with_relay: bool,
-    echoes: VecDeque<(SocketAddr, ProbeFields)>,
+    echoes: VecDeque<(Via, ProbeFields)>,
     doubles: VecDeque<transmit::Double>,
     rng: Rng,
 }
@@ -106,28 +109,42 @@ impl Session {
     /// P2's side of a new connection.
     pub(super) fn client(id: ConnId, peer: NodeId, options: ConnectOptions, ctx: &Context<'_>, rng: Rng) -> Self {
         let deadline = ctx.now + ctx.shared.timing.relay_deadline;
-        Self::new(id, peer, None, options, deadline, ctx, rng)
+        let ledger = Ledger::new(ctx.now);
+        Self::new(id, peer, None, ledger, options, deadline, ctx, rng)
     }
 
     /// P4's side: the offer (S5) has arrived.
-    pub(super) fn server(id: ConnId, offer: &Offer, server: Server, ctx: &Context<'_>, mut rng: Rng) -> Option<Self> {
-        let policy = if offer.direct { PathPolicy::Auto } else { PathPolicy::RelayOnly };
+    pub(super) fn server(
+        id: ConnId,
+        relay: usize,
+        offer: &Offer,
+        introduction: Introduction,
+        ctx: &Context<'_>,
+        mut rng: Rng,
+    ) -> Option<Self> {
+        let policy = match (offer.direct, offer.direct_only) {
+            (false, _) => PathPolicy::RelayOnly,
+            (true, false) => PathPolicy::Auto,
+            (true, true) => PathPolicy::DirectOnly,
+        };
         let options = ConnectOptions { policy };
         let deadline = ctx.now + ctx.shared.timing.answer_deadline;
-        let quic = server_config(ctx.shared, offer.client, &mut rng)?;
-        let mut session = Self::new(id, offer.client, Some(quic), options, deadline, ctx, rng);
+        let ledger = Ledger::new(ctx.now);
+        let quic = server_config(ctx.shared, offer.client, &ledger, &mut rng)?;
+        let mut session = Self::new(id, offer.client, Some(quic), ledger, options, deadline, ctx, rng);
         session.state = State::Asked { early: Vec::new() };
-        session.introduction = Some(Introduction::Server(server));
-        session.introduction_id = Some(offer.introduction);
-        session.channel = offer.channel;
+        let (channel, id, since) = (offer.channel, Some(offer.introduction), ctx.now);
+        session.attach(Attachment { relay, channel, introduction, id, since }, ctx);
         session.paths.set_secret(&offer.secret);
         Some(session)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "both sides' constructors fill in the same")]
     fn new(
         id: ConnId,
         peer: NodeId,
         server: Option<Arc<ServerConfig>>,
+        ledger: Arc<Ledger>,
         options: ConnectOptions,
         deadline: Instant,
         ctx: &Context<'_>,
@@ -140,18 +157,19 @@ impl Session {
             peer,
             role,
             state: State::Waiting,
-            introduction: None,
-            introduction_id: None,
-            channel: 0,
+            attachments: Attachments::default(),
+            tried: 0,
+            failure: None,
             options,
             quic: Quic::new(endpoint(slot(id), &shared.cids, &mut rng), server),
             handle: None,
-            paths: Paths::new(role, shared.relay, rng.fork()),
-            relay: shared.relay,
+            ledger,
+            paths: Paths::new(ctx.now, role, options.policy, rng.fork()),
+            relay: shared.relay(0),
             deadline: Some(deadline),
-            path_since: ctx.now,
             was_asked: false,
             direct_heard: false,
+            announced: false,
             done_with_relay: false,
             echoes: VecDeque::new(),
             doubles: VecDeque::new(),
@@ -160,24 +178,30 @@ impl Session {
     }
 
     fn about(&self) -> StepAbout {
-        StepAbout { role: self.role, conn: Some(self.id), introduction: self.introduction_id, peer: Some(self.peer) }
+        let introduction = self.attachments.current.as_ref().and_then(|attachment| attachment.id);
+        StepAbout { role: self.role, conn: Some(self.id), introduction, peer: Some(self.peer) }
     }
 
     // What others ask.
 
-    pub(super) fn stream_id(&self) -> Option<StreamId> {
-        Some(match self.introduction.as_ref()? {
-            Introduction::Client(client) => client.stream_id(),
-            Introduction::Server(server) => server.stream_id(),
-        })
-    }
-
-    pub(super) fn channel(&self) -> u64 {
-        self.channel
-    }
-
     pub(super) fn tag(&self) -> Option<Tag> {
         self.paths.tag()
+    }
+
+    /// The session's places at relays.
+    pub(super) fn attached(&self) -> impl Iterator<Item = &Attachment> {
+        self.attachments.all()
+    }
+
+    /// The session is gone: its places at relays.
+    pub(super) fn into_attached(self) -> Vec<Attachment> {
+        self.attachments.into_all()
+    }
+
+    /// The relay that carries its packets, and the stream that opened them.
+    pub(super) fn stream_id(&self) -> Option<(usize, StreamId)> {
+        let current = self.attachments.current.as_ref()?;
+        Some((current.relay, current.introduction.stream_id()))
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -190,6 +214,10 @@ impl Session {
 
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing)
+    }
+
+    fn is_established(&self) -> bool {
+        matches!(self.state, State::Established)
     }
 
     /// Whether nothing more will come of this session.
@@ -209,8 +237,13 @@ impl Session {
         self.paths.direct().map_or(Path::Relay(self.relay), Path::Direct)
     }
 
-    pub(super) fn path_since(&self) -> Instant {
-        self.path_since
+    /// Since when it runs on that path, and why.
+    pub(super) fn chosen(&self) -> (Instant, PathReason) {
+        self.paths.chosen()
+    }
+
+    pub(super) fn paths(&self, now: Instant) -> Vec<PathStatus> {
+        self.paths.status(now, self.attachments.current.is_some().then_some(self.relay))
     }
 
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
@@ -222,8 +255,8 @@ impl Session {
             self.deadline = self.deadline.filter(|&deadline| deadline > ctx.now);
             return;
         }
-        let again = ctx.now + ctx.shared.timing.punch_deadline;
-        if let Some(event) = self.paths.handle_timeout(ctx.now, again) {
+        self.attachments.handle_timeout(ctx.now, &mut self.rng);
+        if let Some(event) = self.paths.handle_timeout(ctx.now) {
             self.on_path_event(event, ctx);
         }
         if self.deadline.is_some_and(|deadline| deadline <= ctx.now) {
@@ -235,7 +268,10 @@ impl Session {
         let timing = &ctx.shared.timing;
         self.deadline = None;
         let error = match self.state {
-            State::Waiting => ConnectError::Relay(RelayError::Unreachable { after: timing.relay_deadline }),
+            State::Waiting => {
+                let unreachable = ConnectError::Relay(RelayError::Unreachable { after: timing.relay_deadline });
+                self.failure.take().unwrap_or(unreachable)
+            }
             State::Initiated | State::Asking | State::Asked { .. } => {
                 ConnectError::NoAnswer { after: timing.answer_deadline }
             }
@@ -278,6 +314,15 @@ impl Session {
             connection.path_changed(now);
             connection.ping();
         }
+        self.announce(ctx);
+    }
+
+    /// Tells the program of the connection; one that may only go direct, once it does.
+    fn announce(&mut self, ctx: &mut Context<'_>) {
+        if self.announced || (self.options.policy == PathPolicy::DirectOnly && self.paths.direct().is_none()) {
+            return;
+        }
+        self.announced = true;
         let (conn, peer, role, path) = (self.id, self.peer, self.role, self.path());
         ctx.events.push_back(PeerEvent::Connected { conn, peer, role, path });
         if path.is_direct() {
@@ -292,11 +337,11 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        let established = matches!(self.state, State::Established);
         let closed = quic::close_reason(reason);
         let wrong_key = matches!(reason, ConnectionError::TransportError(error) if quic::is_access_denied(error.code));
-        self.done_with_relay = true;
-        if established {
+        // What this side itself has found wrong, the other is still to hear.
+        self.done_with_relay |= !matches!(reason, ConnectionError::TransportError(_));
+        if self.announced {
             self.state = State::Closing;
             self.deadline = Some(ctx.now + CLOSING_LIMIT);
             ctx.events.push_back(PeerEvent::Closed { conn: self.id, reason: closed });
@@ -322,12 +367,17 @@ impl Session {
         if self.is_closing() {
             return;
         }
-        let conn = self.id;
-        ctx.events.push_back(match self.state {
-            State::Established => PeerEvent::Closed { conn, reason: CloseReason::Locally },
-            _ => PeerEvent::Failed { conn, error: ConnectError::Closed(CloseReason::Locally) },
-        });
+        self.say_closed(CloseReason::Locally, ctx);
         self.end(ctx.now, code, reason);
+    }
+
+    fn say_closed(&self, reason: CloseReason, ctx: &mut Context<'_>) {
+        let conn = self.id;
+        ctx.events.push_back(if self.announced {
+            PeerEvent::Closed { conn, reason }
+        } else {
+            PeerEvent::Failed { conn, error: ConnectError::Closed(reason) }
+        });
     }
 
     fn end(&mut self, now: Instant, code: VarInt, reason: Bytes) {
@@ -337,33 +387,43 @@ impl Session {
             connection.close(now, code, reason);
         }
         self.done_with_relay |= self.paths.direct().is_some() || self.handle.is_none();
+        self.attachments.abandon_all_but_current();
         self.state = State::Closing;
         self.deadline = Some(now + CLOSING_LIMIT);
     }
 
-    /// Whether the introduction can end before the session does: the good-bye goes straight, or was the other side's.
-    pub(super) fn may_leave(&self) -> bool {
-        self.is_closing() && self.done_with_relay && self.introduction.is_some()
+    /// Places at relays that are to be left: their streams end.
+    pub(super) fn take_left(&mut self) -> Vec<Attachment> {
+        // The last one can go before the session does where the good-bye goes straight, or was the other side's.
+        if self.is_closing() && self.done_with_relay {
+            self.attachments.abandon();
+        }
+        self.attachments.take_over()
     }
 
     /// When this session wants `handle_timeout`, and what for.
-    pub(super) fn poll_timeout(&self) -> Option<(Instant, WakeReason)> {
-        let paths = if self.is_closing() { None } else { self.paths.poll_timeout() };
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<(Instant, WakeReason)> {
+        let (paths, attachments) = if self.is_closing() {
+            (None, None)
+        } else {
+            (self.paths.poll_timeout(now), self.attachments.poll_timeout())
+        };
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
-        [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (self.deadline, WakeReason::Introduction)]
+        let introduction = self.deadline.into_iter().chain(attachments).min();
+        [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()
             .filter_map(|(at, why)| Some((at?, why)))
             .min()
     }
 }
 
-/// The slot of a session in connection IDs; the control connection has 0, and the first session's number is 1.
+/// The slot of a session in connection IDs; the first session's number is 1, the control connections have the last.
 pub(super) fn slot(id: ConnId) -> u32 {
     id.0 as u32
 }
 
 /// QUIC's settings for P4: only the key that the offer named is let in.
-fn server_config(shared: &Shared, client: NodeId, rng: &mut Rng) -> Option<Arc<ServerConfig>> {
+fn server_config(shared: &Shared, client: NodeId, ledger: &Arc<Ledger>, rng: &mut Rng) -> Option<Arc<ServerConfig>> {
     let crypto = shared.tls.server(Some(client), ALPN_PEER).ok()?;
-    Some(quic::config::server(crypto, peer_transport(&shared.transport), &shared.clock, rng))
+    Some(quic::config::server(crypto, peer_transport(&shared.transport, ledger), &shared.clock, rng))
 }

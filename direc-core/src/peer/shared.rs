@@ -5,6 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 use crate::{
     ConnId, NodeId, PeerEvent, StepTaken,
     config::{PeerTiming, Transport},
+    paths::Reach,
     quic::{cid::CidKey, config::Clock, tls::Tls},
     step::{Role, Step},
 };
@@ -13,9 +14,33 @@ pub(super) struct Shared {
     pub(super) tls: Tls,
     pub(super) cids: CidKey,
     pub(super) clock: Clock,
-    pub(super) relay: SocketAddr,
+    /// What this peer can reach, the relays' addresses among it, in the order of the settings.
+    pub(super) reach: Reach,
     pub(super) timing: PeerTiming,
     pub(super) transport: Transport,
+}
+
+impl Shared {
+    /// The address of a relay by its number, of which there are as many as the settings name.
+    pub(super) fn relay(&self, number: usize) -> SocketAddr {
+        self.reach.relays[number.min(self.reach.relays.len() - 1)]
+    }
+
+    /// The number of the relay at this address.
+    pub(super) fn relay_at(&self, address: SocketAddr) -> Option<usize> {
+        self.reach.relays.iter().position(|relay| *relay == address)
+    }
+}
+
+/// What sessions have noticed that is the whole peer's affair.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trouble {
+    /// This peer's own address may have changed.
+    pub(super) address: bool,
+    /// Relays that do not answer, or whose answer matters now: a bit for each.
+    pub(super) silent_relays: u8,
+    /// None of our cookies reached P3 lately.
+    pub(super) cookies_blocked: bool,
 }
 
 /// What a part is called with: the time, the settings, and where its events go.
@@ -23,10 +48,7 @@ pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) shared: &'a Shared,
     pub(super) events: &'a mut VecDeque<PeerEvent>,
-    /// None of our cookies reached P3 lately.
-    pub(super) cookies_blocked: bool,
-    /// Set when a direct path has died.
-    pub(super) trouble: &'a mut bool,
+    pub(super) trouble: &'a mut Trouble,
 }
 
 /// Who and what a step is about.

@@ -11,6 +11,7 @@ use crate::{
     quic::{
         self, Handle, Handled, Quic,
         config::{client, control_transport, endpoint, peer_transport, server},
+        controller::Ledger,
         stream::MessageStream,
         tls::{ALPN_PEER, ALPN_RELAY},
     },
@@ -190,6 +191,8 @@ fn offer(client: u8) -> Message {
         secret: [2; 32],
         channel: 7,
         direct: true,
+        direct_only: false,
+        resume: None,
     })
 }
 
@@ -342,7 +345,7 @@ fn p4_takes_only_the_key_that_the_offer_named_and_the_other_learns_so_soon() {
     let cids = CidKey::new(&mut rng).unwrap();
     let mut other = Quic::new(endpoint(1, &cids, &mut rng), None);
     let crypto = tls(10).client(identity(2).id(), ALPN_PEER).unwrap();
-    let transport = peer_transport(&crate::config::Transport::default());
+    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::new(pair.now));
     other.connect(pair.now, client(crypto, transport, &mut rng), "192.0.2.1:1".parse().unwrap()).unwrap();
     let events = pair.relay(7, &mut other);
     let reason = events.iter().find_map(|event| match event {
@@ -360,11 +363,11 @@ fn p2_takes_only_the_key_it_asked_for() {
     let mut pair = Pair::registered(Consent::Any);
     pair.peer.connect(pair.now, identity(4).id(), ConnectOptions::default()).unwrap();
     pair.run();
-    let channel = pair.peer.sessions.values().next().unwrap().channel();
+    let channel = pair.peer.sessions.values().next().unwrap().attached().next().unwrap().channel;
     pair.say(1, &go_ahead());
     let mut rng = Rng::new([5; 32]);
     let cids = CidKey::new(&mut rng).unwrap();
-    let transport = peer_transport(&crate::config::Transport::default());
+    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::new(pair.now));
     let crypto = tls(44).server(None, ALPN_PEER).unwrap();
     let impostor = server(crypto, transport, &Clock::new(pair.now), &mut rng);
     let mut other = Quic::new(endpoint(1, &cids, &mut rng), Some(impostor));

@@ -26,7 +26,12 @@ pub(crate) struct CidKey(Arc<HeaderProtectionKey>);
 impl CidKey {
     /// `None` should the crypto library refuse a key of the right length.
     pub(crate) fn new(rng: &mut Rng) -> Option<Self> {
-        HeaderProtectionKey::new(&AES_128, &rng.bytes::<16>()).ok().map(|key| Self(Arc::new(key)))
+        Self::from_secret(&rng.bytes())
+    }
+
+    /// One that outlives the process.
+    pub(crate) fn from_secret(secret: &[u8; 16]) -> Option<Self> {
+        HeaderProtectionKey::new(&AES_128, secret).ok().map(|key| Self(Arc::new(key)))
     }
 
     fn mask(&self, nonce: [u8; HALF]) -> [u8; HALF] {

@@ -19,7 +19,7 @@ use crate::{
     config::Transport,
     quic::{
         cid::{CidKey, SlotCids},
-        controller::EpochConfig,
+        controller::{EpochConfig, Ledger},
     },
     rng::Rng,
     wire::datagram::RELAYED_HEADER,
@@ -32,9 +32,9 @@ pub(crate) const LARGEST_INNER_PACKET: u16 = LARGEST_PACKET - RELAYED_HEADER as 
 
 /// A first guess that costs neither a stall when the first flight meets a closed NAT, nor a storm of repeats.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// A control connection's silence after which it counts as lost; refreshes go more often.
-const CONTROL_IDLE: Duration = Duration::from_secs(45);
-const CONTROL_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A control connection's silence after which the relay takes the peer for gone. Peers refresh their registrations more
+/// often, and find out sooner when it is the relay that has gone.
+const CONTROL_IDLE: Duration = Duration::from_secs(75);
 /// A control connection carries small messages only.
 const CONTROL_STREAM_WINDOW: u32 = 16 << 10;
 const CONTROL_WINDOW: u32 = 256 << 10;
@@ -44,6 +44,8 @@ const INCOMING_BUFFERS: u64 = 4 << 20;
 /// A receiver acknowledges every so many packets, with delays bounded by [`MAX_ACK_DELAY`] (ack-frequency draft).
 const ACK_THRESHOLD: u32 = 10;
 const MAX_ACK_DELAY: Duration = Duration::from_millis(10);
+/// Between two stateless resets: a restarted relay has many peers to tell, each with less than it was sent.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Connection IDs, and so packets of others, must not look like ours: no greasing of the fixed bit.
 const GREASE: bool = false;
 
@@ -72,11 +74,18 @@ impl TimeSource for Clock {
 }
 
 pub(crate) fn endpoint(slot: u32, key: &CidKey, rng: &mut Rng) -> Arc<EndpointConfig> {
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &rng.bytes::<32>())));
+    let reset_key = rng.bytes();
+    endpoint_with(slot, key, &reset_key, rng)
+}
+
+/// As [`endpoint`], with a reset key that outlives the process: peers of the last one learn at once that it has gone.
+pub(crate) fn endpoint_with(slot: u32, key: &CidKey, reset_key: &[u8; 32], rng: &mut Rng) -> Arc<EndpointConfig> {
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
     let (key, seed) = (key.clone(), rng.bytes());
     config
         .cid_generator(move || Box::new(SlotCids { key: key.clone(), slot, rng: Rng::new(seed) }))
         .grease_quic_bit(GREASE)
+        .min_reset_interval(RESET_INTERVAL)
         .rng_seed(Some(rng.bytes()));
     Arc::new(config)
 }
@@ -120,14 +129,13 @@ pub(crate) fn control_transport(remote_streams: u32) -> TransportConfig {
         .send_window(u64::from(CONTROL_WINDOW))
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(idle(CONTROL_IDLE))
-        .keep_alive_interval(Some(CONTROL_KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(None);
     config
 }
 
 /// Between peers, over whichever path.
-pub(crate) fn peer_transport(settings: &Transport) -> TransportConfig {
+pub(crate) fn peer_transport(settings: &Transport, ledger: &Arc<Ledger>) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(LARGEST_INNER_PACKET);
     let mut acks = AckFrequencyConfig::default();
@@ -142,10 +150,10 @@ pub(crate) fn peer_transport(settings: &Transport) -> TransportConfig {
         .datagram_receive_buffer_size((settings.datagram_buffer > 0).then_some(settings.datagram_buffer))
         .datagram_send_buffer_size(settings.datagram_buffer)
         .max_idle_timeout(idle(settings.idle_timeout))
-        .keep_alive_interval(Some(settings.keep_alive))
+        .keep_alive_interval(Some(settings.idle_timeout / 3))
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(Arc::new(EpochConfig::default()));
+        .congestion_controller_factory(Arc::new(EpochConfig::new(ledger.clone())));
     config
 }

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn_proto::{
@@ -19,18 +19,48 @@ use quinn_proto::{
 };
 
 /// Builds epoch controllers over Cubic (RFC 9438). One per connection, since it carries that one's bytes in flight.
-#[derive(Default)]
 pub(crate) struct EpochConfig {
     ledger: Arc<Ledger>,
     inner: Arc<CubicConfig>,
 }
 
-/// What one epoch leaves to the next.
-#[derive(Default)]
-struct Ledger {
+impl EpochConfig {
+    pub(crate) fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger, inner: Arc::default() }
+    }
+}
+
+/// What one epoch leaves to the next; and for the paths, what has been answered.
+pub(crate) struct Ledger {
+    start: Instant,
+    /// When the latest packet left that has been acknowledged, in nanoseconds from the start; 0 before the first.
+    acknowledged: AtomicU64,
     /// Bytes sent and not heard of. A side that only acknowledges hears of nothing, hence the window beside it.
     in_flight: AtomicU64,
     window: AtomicU64,
+}
+
+impl Ledger {
+    pub(crate) fn new(start: Instant) -> Arc<Self> {
+        let (acknowledged, in_flight, window) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { start, acknowledged, in_flight, window })
+    }
+
+    /// When the latest packet left that has been acknowledged.
+    pub(crate) fn acknowledged(&self) -> Option<Instant> {
+        let nanos = self.acknowledged.load(Ordering::Relaxed);
+        (nanos > 0).then(|| self.start + Duration::from_nanos(nanos))
+    }
+
+    /// Whether something was unanswered after the last acknowledgement.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    fn note(&self, sent: Instant) {
+        let nanos = u64::try_from(sent.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
+        self.acknowledged.fetch_max(nanos, Ordering::Relaxed);
+    }
 }
 
 impl ControllerFactory for EpochConfig {
@@ -73,6 +103,7 @@ impl Controller for Epoch {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
+        self.ledger.note(sent);
         if !self.landed(sent, bytes) {
             self.inner.on_ack(now, sent, bytes, app_limited, rtt);
         }
@@ -118,15 +149,13 @@ impl Controller for Epoch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// A controller that has lived 1 s with 50 kB in flight, and the next epoch's.
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
     fn moved() -> (Box<dyn Controller>, Box<dyn Controller>, Instant) {
         let start = Instant::now();
-        let factory = Arc::new(EpochConfig::default());
+        let factory = Arc::new(EpochConfig::new(Ledger::new(start)));
         let mut old = factory.clone().build(start, 1200);
         old.on_sent(start, 10_000, 40);
         let moved = start + Duration::from_secs(1);
@@ -143,7 +172,7 @@ mod tests {
     #[test]
     fn a_side_that_has_only_acknowledged_does_not_start_with_a_boundless_window() {
         let (_, _, start) = moved();
-        let factory = Arc::new(EpochConfig::default());
+        let factory = Arc::new(EpochConfig::new(Ledger::new(start)));
         let mut receiver = factory.clone().build(start, 1200);
         for packet in 0..100_000 {
             receiver.on_sent(start, 40, packet);

@@ -151,7 +151,9 @@ impl Relay {
         };
         let opened = self.quic.get_mut(server).and_then(|connection| connection.streams().open(Dir::Bi));
         let Some(opened) = opened else { return self.refuse_initiate(client, stream, initiate, RefuseReason::Limit) };
-        let Some((client_id, accepted)) = self.parties(client, server) else { return };
+        let Some((client_id, consents)) = self.parties(client, server) else { return };
+        // Whether a connection is the one that it is said to be, only P4 can tell.
+        let accepted = consents && initiate.resume.is_none();
 
         let id = self.introductions.new_id();
         let secret = self.introductions.rng.bytes();
@@ -166,8 +168,10 @@ impl Relay {
         self.step(Step::S3, Some(id), Some(client_id), None);
         self.step(Step::S4, Some(id), Some(initiate.server), None);
         if let Some(connection) = self.quic.get_mut(server) {
-            let direct = initiate.direct;
-            let offer = Offer { introduction: id, client: client_id, cookie, secret, channel, direct };
+            let Initiate { direct, direct_only, resume, .. } = *initiate;
+            let introduction = id;
+            let client = client_id;
+            let offer = Offer { introduction, client, cookie, secret, channel, direct, direct_only, resume };
             to_server.send(connection, &Message::Offer(offer));
         }
         self.step(Step::S5, Some(id), Some(initiate.server), None);
@@ -201,11 +205,15 @@ impl Relay {
     /// Whether this introduction may be: P4 is there, and no limit is reached.
     fn admit(&self, client: Handle, initiate: &Initiate) -> Result<Handle, RefuseReason> {
         let limits = &self.config.limits;
-        if self.leaving {
+        if self.leaving || self.draining_until.is_some() {
             return Err(RefuseReason::Draining);
         }
         let entry = self.registry.get(client).filter(|entry| entry.is_registered()).ok_or(RefuseReason::Kind)?;
-        let server = self.registry.find(&initiate.server).ok_or(RefuseReason::NoSuchPeer)?;
+        let found = match initiate.resume {
+            None => self.registry.find(&initiate.server),
+            Some(_) => self.registry.find_any(&initiate.server),
+        };
+        let server = found.ok_or(RefuseReason::NoSuchPeer)?;
         if server == client {
             return Err(RefuseReason::Yourself);
         }
@@ -253,6 +261,7 @@ impl Relay {
                     // P4's own limits are its own affair; P2 learns that it is not let in.
                     let reason = match refused.reason {
                         RefuseReason::NoAnswer => RefuseReason::NoAnswer,
+                        RefuseReason::NoSuchPeer => RefuseReason::NoSuchPeer,
                         _ => RefuseReason::NotWelcome,
                     };
                     self.end_introduction(id, handle, reason);
@@ -293,7 +302,12 @@ impl Relay {
         for side in [Side::P4, Side::P2] {
             let Some(introduction) = self.introductions.by_id.get_mut(&id) else { return };
             let other = introduction.end(side.other()).peer;
-            let addresses = self.registry.get(other).map(|entry| entry.addresses(self.now)).unwrap_or_default();
+            let (Some(subject), Some(listener)) =
+                (self.registry.get(other), self.registry.get(introduction.end(side).peer))
+            else {
+                continue;
+            };
+            let addresses = subject.addresses_for(self.now, listener);
             let Some(telling) = introduction.tell(side, addresses) else { continue };
             let about = match side {
                 Side::P2 => introduction.server_id,

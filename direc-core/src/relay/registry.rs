@@ -2,19 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use crate::{
     NodeId,
     quic::{Handle, stream::MessageStream},
-    wire::message::Register,
+    wire::message::{MAX_ADDRESSES, Register},
 };
 
-/// An address that has not been confirmed for this long is not handed out any more: common NATs forget after 30 s, and
-/// peers refresh every 20 s, so one refresh may be lost.
-const OBSERVATION_LIFE: Duration = Duration::from_secs(45);
+/// An address that has not been confirmed for this long is not handed out any more: peers refresh every 25 s, so one
+/// refresh may be lost.
+const OBSERVATION_LIFE: Duration = Duration::from_secs(60);
 
 /// Relayed bytes that may go to a host that has not proven to be there: some flights, until a cookie has echoed.
 const UNPROVEN_BYTES: u64 = 64 << 10;
@@ -42,6 +42,8 @@ pub(super) struct PeerEntry {
     pub(super) listening: bool,
     consent: Option<Register>,
     observed: BTreeMap<u8, Observation>,
+    /// Addresses on its machine's own networks, by its own word.
+    local: Vec<SocketAddr>,
     pub(super) introductions: BTreeSet<u64>,
 }
 
@@ -66,12 +68,39 @@ impl PeerEntry {
         addresses
     }
 
-    /// Its packets come from another address now (RFC 9000, section 9).
-    pub(super) fn move_to(&mut self, address: SocketAddr) {
-        if self.address != address {
+    /// What another peer may be told (S9): besides the proven addresses, those of this machine's own networks, where the
+    /// other may be on the same ones: IPv6 reaches everywhere, a private address only who is behind the same NAT.
+    pub(super) fn addresses_for(&self, now: Instant, other: &Self) -> Vec<SocketAddr> {
+        let mut addresses = self.addresses(now);
+        let together = self.hosts(now).any(|host| other.hosts(now).any(|theirs| theirs == host));
+        for &local in self.local.iter().filter(|local| together || is_global(local.ip())) {
+            if addresses.len() < MAX_ADDRESSES && !addresses.contains(&local) {
+                addresses.push(local);
+            }
+        }
+        addresses
+    }
+
+    /// The hosts at which it has been seen.
+    fn hosts(&self, now: Instant) -> impl Iterator<Item = IpAddr> {
+        let seen = self.addresses(now).into_iter().map(|address| address.ip());
+        seen.chain([self.address.ip()])
+    }
+
+    /// Its own word for where it is: only addresses that are nobody else's to be harmed by.
+    pub(super) fn set_local(&mut self, addresses: &[SocketAddr]) {
+        let fit = |address: &&SocketAddr| address.port() != 0 && (is_private(address.ip()) || is_global(address.ip()));
+        self.local = addresses.iter().filter(fit).copied().collect();
+    }
+
+    /// Its packets come from another address now (RFC 9000, section 9); gives whether that is news.
+    pub(super) fn move_to(&mut self, address: SocketAddr) -> bool {
+        let moved = self.address != address;
+        if moved {
             self.address = address;
             self.unproven_bytes = 0;
         }
+        moved
     }
 
     /// Whether relayed bytes may go to where it is now. QUIC moves before it has validated the new address, so somebody
@@ -91,11 +120,26 @@ impl PeerEntry {
     }
 }
 
+/// RFC 1918 and RFC 4193.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
+/// IPv6 addresses that are their host's own everywhere (RFC 4291, section 2.5.4: 2000::/3).
+fn is_global(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xe000 == 0x2000)
+}
+
 /// All control connections, and who can be found.
 #[derive(Default)]
 pub(super) struct Registry {
     peers: BTreeMap<usize, PeerEntry>,
     by_id: BTreeMap<NodeId, Handle>,
+    /// Those that nobody may ask for, the latest last; a connection that one of them has may be introduced anew.
+    guests: BTreeMap<NodeId, Vec<Handle>>,
 }
 
 impl Registry {
@@ -109,6 +153,7 @@ impl Registry {
             listening: false,
             consent: None,
             observed: BTreeMap::new(),
+            local: Vec::new(),
             introductions: BTreeSet::new(),
         };
         self.peers.insert(handle.0, entry);
@@ -128,6 +173,7 @@ impl Registry {
         entry.listening = register.listen;
         entry.consent = Some(register);
         if !entry.listening {
+            self.guests.entry(entry.id).or_default().push(handle);
             return None;
         }
         let before = self.by_id.insert(entry.id, handle)?;
@@ -138,10 +184,21 @@ impl Registry {
         self.by_id.get(id).copied()
     }
 
+    /// Who holds a connection that is to be introduced anew: also one that cannot be found otherwise.
+    pub(super) fn find_any(&self, id: &NodeId) -> Option<Handle> {
+        self.find(id).or_else(|| self.guests.get(id)?.last().copied())
+    }
+
     pub(super) fn remove(&mut self, handle: Handle) -> Option<PeerEntry> {
         let entry = self.peers.remove(&handle.0)?;
         if self.by_id.get(&entry.id) == Some(&handle) {
             self.by_id.remove(&entry.id);
+        }
+        if let Some(guests) = self.guests.get_mut(&entry.id) {
+            guests.retain(|guest| *guest != handle);
+            if guests.is_empty() {
+                self.guests.remove(&entry.id);
+            }
         }
         Some(entry)
     }

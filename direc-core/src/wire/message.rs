@@ -54,6 +54,30 @@ pub(crate) struct Register {
     pub(crate) ids: Vec<NodeId>,
 }
 
+/// Peer to relay, on the registration stream: addresses on this machine's own networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Local {
+    #[serde(with = "address_list")]
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// Relay to peer, on the registration stream: your packets come from this address now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    #[serde(with = "address")]
+    pub(crate) address: SocketAddr,
+}
+
+/// Relay to peer, on the registration stream: leave me within so many milliseconds, go elsewhere if you can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Drain {
+    pub(crate) within_ms: u64,
+}
+
+/// What both ends of a connection know and nobody else but the relays they have shown it to: this introduction is for
+/// a connection that stands.
+pub(crate) type ResumeToken = serde_bytes::ByteArray<16>;
+
 /// Relay to peer: you are known, and these are my hole-punch ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registered {
@@ -87,6 +111,18 @@ pub(crate) struct Initiate {
     pub(crate) channel: u64,
     /// Whether addresses are to be exchanged (S9).
     pub(crate) direct: bool,
+    /// Whether data may go straight only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) direct_only: bool,
+    /// The connection stands already, and has lost its relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resume: Option<ResumeToken>,
+}
+
+/// What is mostly false is left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// P3 to P2 (S3): go ahead.
@@ -112,6 +148,12 @@ pub(crate) struct Offer {
     /// The relayed packets of this connection carry this number between P4 and P3.
     pub(crate) channel: u64,
     pub(crate) direct: bool,
+    /// As in [`Initiate`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) direct_only: bool,
+    /// As in [`Initiate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resume: Option<ResumeToken>,
 }
 
 /// P3 to either (S9): the other's WAN addresses.
@@ -135,6 +177,9 @@ pub(crate) enum Message {
     Registered(Registered),
     Expect(Expect),
     Observed(Observed),
+    Local(Local),
+    Seen(Seen),
+    Drain(Drain),
     Initiate(Initiate),
     GoAhead(GoAhead),
     Offer(Offer),
@@ -156,6 +201,9 @@ impl Message {
             Self::Registered(_) => "registered",
             Self::Expect(_) => "expect",
             Self::Observed(_) => "observed",
+            Self::Local(_) => "local",
+            Self::Seen(_) => "seen",
+            Self::Drain(_) => "drain",
             Self::Initiate(_) => "initiate",
             Self::GoAhead(_) => "go-ahead",
             Self::Offer(_) => "offer",
@@ -172,6 +220,9 @@ impl Message {
             Self::Registered(body) => encode(kind, body),
             Self::Expect(body) => encode(kind, body),
             Self::Observed(body) => encode(kind, body),
+            Self::Local(body) => encode(kind, body),
+            Self::Seen(body) => encode(kind, body),
+            Self::Drain(body) => encode(kind, body),
             Self::Initiate(body) => encode(kind, body),
             Self::GoAhead(body) => encode(kind, body),
             Self::Offer(body) => encode(kind, body),
@@ -203,6 +254,9 @@ impl Message {
             "registered" => Self::Registered(decode(body)?),
             "expect" => Self::Expect(decode(body)?),
             "observed" => Self::Observed(decode(body)?),
+            "local" => Self::Local(decode(body)?),
+            "seen" => Self::Seen(decode(body)?),
+            "drain" => Self::Drain(decode(body)?),
             "initiate" => Self::Initiate(decode(body)?),
             "go-ahead" => Self::GoAhead(decode(body)?),
             "offer" => Self::Offer(decode(body)?),

@@ -1,37 +1,38 @@
-//! P4's side: S4 and S5 arrive on a stream that P3 opened; S6 is this side's answer, S9 what follows.
+//! P4's part: S4 and S5 arrive on a stream that P3 opened; S6 is this side's answer, S9 what follows.
 
 use quinn_proto::{Connection, StreamId};
 
-use super::{IntroductionStream, Progress};
+use super::{Introduction, Part, Progress, receive};
 use crate::{
     RefuseReason,
+    quic::stream::MessageStream,
     wire::message::{Message, Offer, Refused},
 };
 
 /// Where P4 stands.
-enum State {
-    /// S5 has been heard; the answer is out.
+pub(in crate::peer) enum State {
+    /// S5 has been heard; with standing consent S9 may overtake our own answer.
     Offered,
     /// S6.
     Accepted,
-    Over,
 }
 
 /// A stream that P3 has opened (S4) and on which the offer (S5) has not arrived yet.
-pub(in crate::peer) struct Opened(IntroductionStream);
+pub(in crate::peer) struct Opened(MessageStream);
 
 impl Opened {
     pub(in crate::peer) fn new(id: StreamId) -> Self {
-        Self(IntroductionStream::new(id))
+        Self(MessageStream::new(id))
     }
 
     /// The offer, once it is there.
     pub(in crate::peer) fn receive(mut self, connection: &mut Connection) -> Arrived {
-        match self.0.receive(connection) {
+        match receive(&mut self.0, connection) {
             None => Arrived::NotYet(self),
-            Some(Ok(Message::Offer(offer))) => Arrived::Offer(offer, Server { stream: self.0, state: State::Offered }),
-            Some(Ok(_)) => Arrived::Misbehaved,
-            Some(Err(Progress::Misbehaved(_))) => Arrived::Misbehaved,
+            Some(Ok(Message::Offer(offer))) => {
+                Arrived::Offer(offer, Introduction { stream: self.0, part: Part::Server(State::Offered) })
+            }
+            Some(Ok(_) | Err(Progress::Misbehaved(_))) => Arrived::Misbehaved,
             // P3 thought better of it.
             Some(Err(_)) => Arrived::Ended,
         }
@@ -40,24 +41,15 @@ impl Opened {
 
 pub(in crate::peer) enum Arrived {
     NotYet(Opened),
-    Offer(Offer, Server),
+    Offer(Offer, Introduction),
     Ended,
     Misbehaved,
 }
 
-pub(in crate::peer) struct Server {
-    stream: IntroductionStream,
-    state: State,
-}
-
-impl Server {
-    pub(in crate::peer) fn stream_id(&self) -> StreamId {
-        self.stream.id()
-    }
-
+impl Introduction {
     /// S6: yes.
     pub(in crate::peer) fn accept(&mut self, connection: &mut Connection) {
-        self.state = State::Accepted;
+        self.part = Part::Server(State::Accepted);
         self.stream.send(connection, &Message::Accept);
     }
 
@@ -66,33 +58,13 @@ impl Server {
         self.stream.send(connection, &Message::Refused(Refused { reason }));
         self.close(connection);
     }
+}
 
-    pub(in crate::peer) fn flush(&mut self, connection: &mut Connection) {
-        self.stream.flush(connection);
-    }
-
-    pub(in crate::peer) fn close(&mut self, connection: &mut Connection) {
-        self.state = State::Over;
-        self.stream.close(connection);
-    }
-
-    /// What has come from P3 since the offer.
-    pub(in crate::peer) fn receive(&mut self, connection: &mut Connection) -> Option<Progress> {
-        let progress = match self.stream.receive(connection)? {
-            Ok(message) => self.on_message(message),
-            Err(progress) => progress,
-        };
-        if matches!(progress, Progress::Refused(_) | Progress::Ended | Progress::Misbehaved(_)) {
-            self.state = State::Over;
-        }
-        Some(progress)
-    }
-
-    fn on_message(&mut self, message: Message) -> Progress {
-        match (&self.state, message) {
-            // With standing consent S9 may overtake our own answer.
-            (State::Offered | State::Accepted, Message::Addresses(told)) => Progress::Addresses(told.addresses),
-            (State::Offered | State::Accepted | State::Over, _) => {
+impl State {
+    pub(super) fn on_message(&self, message: Message) -> Progress {
+        match (self, message) {
+            (Self::Offered | Self::Accepted, Message::Addresses(told)) => Progress::Addresses(told.addresses),
+            (Self::Offered | Self::Accepted, _) => {
                 Progress::Misbehaved("went on with an offer by a message that does not belong there")
             }
         }

@@ -2,28 +2,38 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use bytes::BytesMut;
-use quinn_proto::EcnCodepoint;
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{EcnCodepoint, VarInt};
 
-use super::{MAX_EARLY, Session, State, slot, virtual_address};
+use super::{MAX_EARLY, Session, State, introduced::not_direct, slot, virtual_address};
 use crate::{
-    DirectFailure, PeerEvent,
+    CloseReason, ConnectError, DirectFailure, PathPolicy, PeerEvent,
     drops::DropReason,
-    paths::PathEvent,
+    paths::{PathEvent, Via},
     peer::shared::Context,
     quic::Handled,
     step::{Role, Step},
-    wire::datagram::ProbeFields,
+    wire::datagram::{Datagram, ProbeFields},
 };
 
 impl Session {
-    /// A packet of this session's channel, its header taken off.
+    /// A packet of one of this session's channels, its header taken off.
     pub(in crate::peer) fn handle_relayed(
         &mut self,
         ecn: Option<EcnCodepoint>,
         packet: BytesMut,
         ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        match Datagram::decode(&packet)? {
+            Datagram::Quic => {}
+            Datagram::Check(check) => return self.handle_probe(Via::Relay, false, &check, ctx),
+            Datagram::ProbeEcho(echo) => return self.handle_echo(Via::Relay, &echo, ctx),
+            Datagram::Probe(_)
+            | Datagram::Cookie(_)
+            | Datagram::Echo(..)
+            | Datagram::Confirm(..)
+            | Datagram::Relayed { .. } => return Err(DropReason::UnknownType),
+        }
         match &mut self.state {
             State::Asked { early } if early.len() < MAX_EARLY => {
                 early.push((ecn, packet));
@@ -31,7 +41,7 @@ impl Session {
             }
             State::Asked { .. } | State::Waiting => Err(DropReason::NotAccepted),
             State::Initiated | State::Asking | State::Handshaking | State::Established | State::Closing => {
-                self.handle_quic(ecn, packet, ctx)
+                self.handle_packet(Via::Relay, ecn, packet, ctx)
             }
         }
     }
@@ -44,16 +54,43 @@ impl Session {
         packet: BytesMut,
         ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        if self.direct_heard || self.is_closing() {
-            return self.handle_quic(ecn, packet, ctx);
-        }
-        let before = self.authenticated();
+        self.handle_packet(Via::Direct(from), ecn, packet, ctx)
+    }
+
+    /// Gives a packet to QUIC, and the evidence that it was to the paths.
+    fn handle_packet(
+        &mut self,
+        via: Via,
+        ecn: Option<EcnCodepoint>,
+        packet: BytesMut,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let now = ctx.now;
+        self.paths.count(via, 0, packet.len());
+        let news = (!self.direct_heard && via != Via::Relay) || self.paths.wants_evidence(now, via);
+        let before = if news && !self.is_closing() { Some(self.authenticated()) } else { None };
+        let acknowledged = self.ledger.acknowledged();
         self.handle_quic(ecn, packet, ctx)?;
-        if self.authenticated() > before {
-            self.direct_heard = true;
-            ctx.events.push_back(PeerEvent::DirectHeard { conn: self.id, address: from });
+        if before.is_some_and(|before| self.authenticated() > before) {
+            self.on_authentic(via, ctx);
+        }
+        if let Some(sent) = self.ledger.acknowledged().filter(|_| self.ledger.acknowledged() != acknowledged) {
+            let rtt = self.connection().map_or(std::time::Duration::ZERO, quinn_proto::Connection::rtt);
+            self.paths.on_acknowledged(now, sent, rtt, self.ledger.is_waiting());
         }
         Ok(())
+    }
+
+    fn on_authentic(&mut self, via: Via, ctx: &mut Context<'_>) {
+        if let Via::Direct(address) = via
+            && !self.direct_heard
+        {
+            self.direct_heard = true;
+            ctx.events.push_back(PeerEvent::DirectHeard { conn: self.id, address });
+        }
+        if self.is_established() {
+            self.paths.on_heard(ctx.now, via);
+        }
     }
 
     /// Frames that QUIC has taken so far, none of which it takes from a packet that is not authentic.
@@ -86,34 +123,35 @@ impl Session {
 
     pub(in crate::peer) fn handle_probe(
         &mut self,
-        from: SocketAddr,
+        via: Via,
+        full: bool,
         probe: &ProbeFields,
-        now: Instant,
+        ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         /// Echoes waiting to be sent; a probe that finds the queue full is repeated by its sender.
         const MAX_ECHOES: usize = 16;
-        if matches!(self.state, State::Asked { .. } | State::Waiting | State::Closing) || !self.options.may_go_direct()
-        {
+        let refused = via != Via::Relay && !self.options.may_go_direct();
+        if refused || matches!(self.state, State::Asked { .. } | State::Waiting | State::Closing) {
             return Err(DropReason::NotAccepted);
         }
-        let echo = self.paths.on_probe(now, from, probe)?;
+        let echo = self.paths.on_probe(ctx.now, via, full, probe)?;
         if self.echoes.len() >= MAX_ECHOES {
             return Err(DropReason::QueueFull);
         }
-        self.echoes.push_back((from, echo));
+        self.echoes.push_back((via, echo));
         Ok(())
     }
 
     pub(in crate::peer) fn handle_echo(
         &mut self,
-        from: SocketAddr,
+        via: Via,
         echo: &ProbeFields,
         ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         if self.is_closing() {
             return Err(DropReason::NotAccepted);
         }
-        if let Some(event) = self.paths.on_echo(ctx.now, from, echo)? {
+        if let Some(event) = self.paths.on_echo(ctx.now, via, echo)? {
             self.on_path_event(event, ctx);
         }
         Ok(())
@@ -125,38 +163,87 @@ impl Session {
             PathEvent::Punching(address) => {
                 ctx.step(&self.about(), if p2 { Step::S11 } else { Step::S10 }, Some(address));
             }
-            PathEvent::Moved { address, .. } => {
+            PathEvent::Moved(Via::Direct(address)) => {
                 ctx.step(&self.about(), if p2 { Step::S13 } else { Step::S12 }, Some(address));
                 self.move_quic(ctx);
             }
-            PathEvent::Lost(_) => {
-                *ctx.trouble = true;
+            PathEvent::Moved(Via::Relay) => {
+                ctx.trouble.address = true;
                 self.move_quic(ctx);
+            }
+            PathEvent::Doubted => {
+                ctx.trouble.address = true;
+                self.check_relay(ctx);
+            }
+            PathEvent::RelaySilent => {
+                self.on_relay_silent(ctx.now);
+                self.check_relay(ctx);
             }
             PathEvent::GaveUp(why) => {
                 let why = match why {
-                    DirectFailure::NoAddress if ctx.cookies_blocked => DirectFailure::NoCookie,
+                    DirectFailure::NoAddress if ctx.trouble.cookies_blocked => DirectFailure::NoCookie,
                     other => other,
                 };
-                ctx.events.push_back(PeerEvent::NotDirect { conn: self.id, why });
+                self.on_not_direct(why, ctx);
             }
+        }
+    }
+
+    fn check_relay(&self, ctx: &mut Context<'_>) {
+        ctx.trouble.silent_relays |= self.attachments.current.as_ref().map_or(0, |current| 1 << current.relay);
+    }
+
+    fn on_not_direct(&mut self, why: DirectFailure, ctx: &mut Context<'_>) {
+        if self.options.policy != PathPolicy::DirectOnly {
+            ctx.events.push_back(not_direct(self, why));
+        } else if self.announced {
+            self.say_closed(CloseReason::NotDirect(why), ctx);
+            self.end(ctx.now, VarInt::from_u32(0), Bytes::new());
+        } else {
+            self.fail(ConnectError::NotDirect(why), ctx);
         }
     }
 
     /// QUIC forgets what it knew of the old path, and both ends ping so that both learn the new one.
     fn move_quic(&mut self, ctx: &mut Context<'_>) {
-        let now = ctx.now;
+        self.refresh_quic(ctx.now);
+        if !self.is_established() {
+            return;
+        }
+        if self.announced {
+            ctx.events.push_back(self.path_event());
+        } else {
+            self.announce(ctx);
+        }
+    }
+
+    pub(super) fn refresh_quic(&mut self, now: Instant) {
         if let Some(connection) = self.connection_mut() {
             connection.path_changed(now);
             connection.ping();
         }
-        self.path_since = now;
-        if matches!(self.state, State::Established) {
-            ctx.events.push_back(self.path_event());
-        }
     }
 
     pub(super) fn path_event(&self) -> PeerEvent {
-        PeerEvent::Path { conn: self.id, path: self.path(), rtt: self.paths.rtt(), why: crate::PathReason::Direct }
+        let (_, why) = self.paths.chosen();
+        PeerEvent::Path { conn: self.id, path: self.path(), rtt: self.paths.rtt(), why }
+    }
+
+    /// The network under this peer is another, or the machine has slept.
+    pub(in crate::peer) fn on_network_changed(&mut self, ctx: &mut Context<'_>) {
+        if self.is_closing() {
+            return;
+        }
+        self.paths.on_network_changed(ctx.now, ctx.now + ctx.shared.timing.punch_deadline);
+        if self.is_established()
+            && let Some(connection) = self.connection_mut()
+        {
+            connection.ping();
+        }
+    }
+
+    /// The relay sees this peer at another address than before.
+    pub(in crate::peer) fn on_address_changed(&mut self, now: Instant) {
+        self.paths.hurry(now);
     }
 }

@@ -8,7 +8,7 @@ use quinn_proto::EcnCodepoint;
 use super::{Session, State};
 use crate::{
     Link, Transmit,
-    paths::Route,
+    paths::{Paths, Route, Via},
     peer::shared::Context,
     wire::datagram::{Datagram, RELAYED_HEADER},
 };
@@ -21,10 +21,6 @@ pub(super) struct Double {
     bytes: Bytes,
 }
 
-fn single(remote: SocketAddr, buf: &[u8]) -> Transmit {
-    Transmit { link: Link::MAIN, remote, ecn: None, size: buf.len(), segment_size: None }
-}
-
 impl Session {
     /// Writes the next datagrams into `buf`, which is empty.
     pub(in crate::peer) fn poll_transmit(
@@ -33,41 +29,74 @@ impl Session {
         scratch: &mut Vec<u8>,
         buf: &mut Vec<u8>,
     ) -> Option<Transmit> {
-        if let Some((remote, echo)) = self.echoes.pop_front() {
-            Datagram::ProbeEcho(echo).encode(buf);
-            return Some(single(remote, buf));
+        while let Some((via, echo)) = self.echoes.pop_front() {
+            if let Some(out) = self.single(via, Datagram::ProbeEcho(echo), buf) {
+                return Some(out);
+            }
         }
-        if !self.is_closing()
-            && let Some((remote, probe, event)) = self.paths.poll_probe(ctx.now)
+        while !self.is_closing()
+            && let Some(out) = self.paths.poll_probe(ctx.now)
         {
-            probe.encode(buf);
-            if let Some(event) = event {
+            if let Some(event) = out.event {
                 self.on_path_event(event, ctx);
             }
-            return Some(single(remote, buf));
+            if let Some(out) = self.single(out.via, out.datagram, buf) {
+                return Some(out);
+            }
         }
         if let Some(double) = self.doubles.pop_front() {
             buf.extend_from_slice(&double.bytes);
+            self.paths.count(Via::Direct(double.remote), buf.len(), 0);
             let (link, remote, ecn) = (Link::MAIN, double.remote, double.ecn);
             return Some(Transmit { link, remote, ecn, size: buf.len(), segment_size: double.segment_size });
         }
         self.poll_quic(ctx.now, ctx.shared.transport.max_batch, scratch, buf)
     }
 
+    /// One of our own datagrams, by this way. `None` if there is none through a relay.
+    fn single(&mut self, via: Via, datagram: Datagram, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let remote = match via {
+            Via::Direct(address) => address,
+            Via::Relay => {
+                let channel = self.attachments.current.as_ref()?.channel;
+                Datagram::Relayed { channel }.encode(buf);
+                self.relay
+            }
+        };
+        datagram.encode(buf);
+        self.paths.count(via, buf.len(), 0);
+        Some(Transmit { link: Link::MAIN, remote, ecn: None, size: buf.len(), segment_size: None })
+    }
+
     fn poll_quic(&mut self, now: Instant, max: usize, scratch: &mut Vec<u8>, buf: &mut Vec<u8>) -> Option<Transmit> {
         let established = matches!(self.state, State::Established | State::Closing);
-        match self.paths.route(!established) {
-            Route::Direct(remote) if established => {
+        let watch = established && self.paths.wants_asking(now);
+        let before = if watch { self.asking() } else { 0 };
+        let out = match self.paths.route(now, !established) {
+            Route::Hold => None,
+            Route::Direct(remote) => {
                 let out = self.quic.poll_transmit(now, max, buf)?;
-                let segment_size = out.segment_size;
-                self.paths.on_use(now);
-                Some(Transmit { link: Link::MAIN, remote, ecn: out.ecn, size: buf.len(), segment_size })
+                self.paths.count(Via::Direct(remote), buf.len(), 0);
+                let (size, segment_size) = (buf.len(), out.segment_size);
+                Some(Transmit { link: Link::MAIN, remote, ecn: out.ecn, size, segment_size })
             }
-            // P4 knows P2's first packets by the relay's channel only, so the handshake stays on it too.
-            Route::Direct(remote) => self.poll_relayed(now, 1, scratch, buf, |_| vec![remote]),
-            Route::Both => self.poll_relayed(now, 1, scratch, buf, |paths| paths.doubles(!established)),
+            // One at a time while the handshake's budgets are counted.
+            Route::Both if !established => self.poll_relayed(now, 1, scratch, buf, |paths| paths.doubles(true)),
+            Route::Both => self.poll_relayed(now, max, scratch, buf, |paths| paths.doubles(false)),
             Route::Relay => self.poll_relayed(now, max, scratch, buf, |_| Vec::new()),
+        }?;
+        if established {
+            self.paths.on_use(now, watch && self.asking() > before);
         }
+        Some(out)
+    }
+
+    /// Frames sent so far that want an acknowledgement (RFC 9000, section 13.2.1).
+    fn asking(&self) -> u64 {
+        self.connection().map_or(0, |connection| {
+            let tx = connection.stats().frame_tx;
+            tx.stream + tx.datagram + tx.ping + tx.crypto + tx.reset_stream + tx.stop_sending + tx.max_data
+        })
     }
 
     /// Puts the relay's header in front of each packet, and keeps copies to go straight.
@@ -77,15 +106,17 @@ impl Session {
         max: usize,
         scratch: &mut Vec<u8>,
         buf: &mut Vec<u8>,
-        doubles: impl FnOnce(&mut crate::paths::Paths) -> Vec<SocketAddr>,
+        doubles: impl FnOnce(&mut Paths) -> Vec<SocketAddr>,
     ) -> Option<Transmit> {
+        let channel = self.attachments.current.as_ref()?.channel;
         scratch.clear();
         let out = self.quic.poll_transmit(now, max, scratch)?;
         let segment = out.segment_size.unwrap_or(scratch.len()).max(1);
         for packet in scratch.chunks(segment) {
-            Datagram::Relayed { channel: self.channel }.encode(buf);
+            Datagram::Relayed { channel }.encode(buf);
             buf.extend_from_slice(packet);
         }
+        self.paths.count(Via::Relay, buf.len(), 0);
         let remotes = doubles(&mut self.paths);
         if !remotes.is_empty() {
             let bytes = Bytes::copy_from_slice(scratch);
@@ -105,7 +136,9 @@ impl Session {
         })
     }
 
-    pub(in crate::peer) fn is_queued(&self) -> bool {
-        self.quic.is_queued() || !self.echoes.is_empty() || !self.doubles.is_empty()
+    pub(in crate::peer) fn is_queued(&self, now: Instant) -> bool {
+        let established = matches!(self.state, State::Established | State::Closing);
+        let held = self.paths.route(now, !established) == Route::Hold;
+        (self.quic.is_queued() && !held) || !self.echoes.is_empty() || !self.doubles.is_empty()
     }
 }

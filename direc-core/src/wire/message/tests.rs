@@ -16,7 +16,22 @@ fn all() -> Vec<Message> {
         Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
         Message::Expect(Expect { cookie: [1; 16] }),
         Message::Observed(Observed { cookie: [1; 16], port: 1, address: "198.51.100.1:5".parse().unwrap() }),
-        Message::Initiate(Initiate { server: id, cookie: [2; 16], channel: u64::MAX, direct: true }),
+        Message::Initiate(Initiate {
+            server: id,
+            cookie: [2; 16],
+            channel: u64::MAX,
+            direct: true,
+            direct_only: true,
+            resume: Some([5; 16].into()),
+        }),
+        Message::Initiate(Initiate {
+            server: id,
+            cookie: [2; 16],
+            channel: 1,
+            direct: true,
+            direct_only: false,
+            resume: None,
+        }),
         Message::GoAhead(GoAhead { introduction: 7, secret: [3; 32], accepted: true }),
         Message::Offer(Offer {
             introduction: 7,
@@ -25,7 +40,12 @@ fn all() -> Vec<Message> {
             secret: [3; 32],
             channel: 8,
             direct: false,
+            direct_only: false,
+            resume: Some([6; 16].into()),
         }),
+        Message::Local(Local { addresses: vec!["[2001:db8::1]:6".parse().unwrap(); MAX_ADDRESSES] }),
+        Message::Seen(Seen { address: "198.51.100.1:5".parse().unwrap() }),
+        Message::Drain(Drain { within_ms: u64::MAX }),
         Message::Accept,
         Message::Addresses(Addresses {
             addresses: vec!["198.51.100.1:5".parse().unwrap(), "[2001:db8::1]:6".parse().unwrap()],
@@ -118,7 +138,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_decodes_to_a_message_or_a_reason(which in 0..10usize, at in any::<prop::sample::Index>(), bit in 0..8) {
+    fn a_flipped_bit_decodes_to_a_message_or_a_reason(which in 0..14usize, at in any::<prop::sample::Index>(), bit in 0..8) {
         let mut bytes = all()[which].encode();
         let at = at.index(bytes.len());
         bytes[at] ^= 1u8 << bit;
@@ -136,7 +156,14 @@ fn the_documented_bytes_are_what_is_sent() {
         Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
         Message::Expect(Expect { cookie: [0x22; 16] }),
         Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
-        Message::Initiate(Initiate { server: id, cookie: [0x22; 16], channel: 7, direct: true }),
+        Message::Initiate(Initiate {
+            server: id,
+            cookie: [0x22; 16],
+            channel: 7,
+            direct: true,
+            direct_only: false,
+            resume: None,
+        }),
         Message::GoAhead(GoAhead { introduction: 9, secret: [0x33; 32], accepted: true }),
         Message::Offer(Offer {
             introduction: 9,
@@ -145,7 +172,12 @@ fn the_documented_bytes_are_what_is_sent() {
             secret: [0x33; 32],
             channel: 8,
             direct: true,
+            direct_only: false,
+            resume: None,
         }),
+        Message::Local(Local { addresses: vec!["192.168.1.10:40000".parse().unwrap()] }),
+        Message::Seen(Seen { address: "198.51.100.7:40000".parse().unwrap() }),
+        Message::Drain(Drain { within_ms: 30_000 }),
         Message::Accept,
         Message::Addresses(Addresses { addresses: vec!["198.51.100.7:40000".parse().unwrap()] }),
         Message::Refused(Refused { reason: RefuseReason::NoSuchPeer }),

@@ -1,0 +1,89 @@
+//! Which path carries the data: direct before relayed, the faster of two direct ones, and none that fails.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::{Candidate, PathEvent, Paths, Via};
+use crate::{PathPolicy, PathReason};
+
+/// How long punching goes on after a direct path is lost, before it is said that there is none.
+const PUNCH_AGAIN: Duration = Duration::from_secs(10);
+/// Another direct path is taken if its round trip is at most this part of the current one's, and shorter by this much.
+const CLEARLY_FASTER: (u32, u32) = (3, 4);
+const WORTH_IT: Duration = Duration::from_millis(2);
+
+impl Paths {
+    /// Moves the data if it is on the wrong path.
+    pub(super) fn decide(&mut self, now: Instant) -> Option<PathEvent> {
+        match self.current {
+            Via::Relay => {
+                let (address, _) = self.best_direct(now, |_| true)?;
+                Some(self.move_to(now, Via::Direct(address), PathReason::Direct))
+            }
+            Via::Direct(address) => self.leave(now, address).or_else(|| self.improve(now, address)),
+        }
+    }
+
+    /// The fastest of the direct paths that work.
+    fn best_direct(&self, now: Instant, fits: impl Fn(&Candidate) -> bool) -> Option<(SocketAddr, Duration)> {
+        if self.policy == PathPolicy::RelayOnly {
+            return None;
+        }
+        let trusted = self.candidates.iter().filter(|candidate| candidate.is_trusted(now) && fits(candidate));
+        let timed = trusted.filter_map(|candidate| Some((candidate.address, candidate.liveness()?.rtt())));
+        timed.min_by_key(|&(_, rtt)| rtt)
+    }
+
+    /// Leaves a path that fails, as soon as another one answers: a radio that is silent altogether is no reason.
+    fn leave(&mut self, now: Instant, address: SocketAddr) -> Option<PathEvent> {
+        let liveness = self.current_candidate()?.liveness()?;
+        let since = liveness.failing_since(now)?;
+        let (silence, rested) = (liveness.silence(now), liveness.rested());
+        let answers = |c: &Candidate| c.address != address && c.liveness().is_some_and(|l| l.has_answered(since));
+        let via = match self.best_direct(now, answers) {
+            Some((other, _)) => Via::Direct(other),
+            None if self.policy == PathPolicy::DirectOnly => Via::Relay,
+            None if self.may_relay() && self.relayed.liveness.has_answered(since) => Via::Relay,
+            None => return None,
+        };
+        if rested >= silence.saturating_sub(PUNCH_AGAIN * 2) && !self.in_use(now) {
+            self.life.on_died(rested);
+        }
+        if let Some(candidate) = self.at(address) {
+            candidate.lose(now);
+        }
+        self.fresh = super::MAX_FRESH;
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.address != address) {
+            candidate.restart(now);
+        }
+        let event = self.move_to(now, via, PathReason::Silent { after: silence });
+        if via == Via::Relay {
+            self.deadline = Some(now + PUNCH_AGAIN);
+            self.given_up = false;
+        }
+        Some(event)
+    }
+
+    /// Takes a direct path that is clearly faster than the current one.
+    fn improve(&mut self, now: Instant, address: SocketAddr) -> Option<PathEvent> {
+        let rtt = self.current_candidate()?.liveness()?.rtt();
+        let (numerator, denominator) = CLEARLY_FASTER;
+        let limit = (rtt * numerator / denominator).min(rtt.saturating_sub(WORTH_IT));
+        let (other, _) = self.best_direct(now, |candidate| {
+            candidate.address != address && candidate.liveness().is_some_and(|liveness| liveness.rtt() < limit)
+        })?;
+        Some(self.move_to(now, Via::Direct(other), PathReason::Faster))
+    }
+
+    fn move_to(&mut self, now: Instant, via: Via, reason: PathReason) -> PathEvent {
+        (self.current, self.since, self.reason, self.alone_since) = (via, now, reason, None);
+        match via {
+            Via::Direct(_) => (self.deadline, self.given_up) = (None, false),
+            // What is in flight was asked on the other path.
+            Via::Relay => self.relayed.liveness.forgive(now),
+        }
+        PathEvent::Moved(via)
+    }
+}
