@@ -480,7 +480,7 @@ impl Paths {
     }
 
     fn relay_check(&self, now: Instant) -> Option<Instant> {
-        if !self.may_relay() {
+        if !self.may_relay() || self.keys.is_none() {
             return None;
         }
         self.relayed.next_check(now, self.is_in_trouble(now), self.current == Via::Relay)

@@ -89,8 +89,8 @@ impl Liveness {
         // One sample among many, as in RFC 6298.
         self.rtt = (self.rtt * 7 + rtt) / 8;
         (self.answered, self.heard, self.unanswered) = (now, now, 0);
-        // The path has answered; whether the data has arrived is asked anew.
-        self.asked = self.asked.map(|_| now);
+        // The path has answered. Data that is still missing will be sent again, and asks anew.
+        self.asked = None;
     }
 
     /// There is reason to believe that it does not work: it is doubtful from now on, unless it was already.

@@ -50,10 +50,10 @@ impl Session {
 
     /// Whether a place at a relay is to be asked for now; unless the one it has is good again.
     pub(in crate::peer) fn wants_relay(&mut self, now: Instant) -> bool {
-        if !self.is_established() || !self.attachments.is_due(now) {
+        if !self.attachments.is_due(now) {
             return false;
         }
-        if !self.attachments.is_stranded() && !self.paths.is_relay_silent() {
+        if !self.is_established() || (!self.attachments.is_stranded() && !self.paths.is_relay_silent()) {
             self.attachments.content();
             return false;
         }
