@@ -6,6 +6,7 @@ mod streams;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -303,6 +304,10 @@ impl Node for PeerHost {
     fn poll_timeout(&mut self) -> Option<Wake> {
         let app = self.app.agenda.first().map(|&(at, _)| at);
         earlier(self.peer.poll_timeout(), app)
+    }
+
+    fn network_changed(&mut self, now: Instant, local: &[SocketAddr]) {
+        self.peer.network_changed(now, local);
     }
 
     fn peer(&self) -> Option<&PeerHost> {
