@@ -91,7 +91,7 @@ impl Cast<'_> {
             Some("hangs: neither connected nor failed")
         } else if log.direct_at().is_none() && log.not_direct.is_none() && !call.relay_only {
             Some("runs on the relay, and was not told that it stays there")
-        } else if log.done_at.is_none() && (log.work.ping || log.work.echo > 0 || log.work.upload > 0) {
+        } else if log.done_at.is_none() && log.work.ends() {
             Some("has work to do that does not get done")
         } else {
             None

@@ -84,6 +84,7 @@ impl Bytes<'_> {
             echo: if x & 2 == 0 { 0 } else { 1 + 700 * u64::from(self.next()) },
             upload: if x & 4 == 0 { 0 } else { 1 + 1500 * u64::from(self.next()) },
             datagrams: if x & 8 == 0 { 0 } else { u32::from(self.next()) },
+            flow: None,
         }
     }
 
