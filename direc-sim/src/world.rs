@@ -207,6 +207,11 @@ impl World {
         self.hosts[host.0].site
     }
 
+    /// Whether a host has left its site, and has no network.
+    pub fn is_away(&self, host: HostId) -> bool {
+        self.hosts[host.0].away
+    }
+
     /// The time since the world began.
     pub fn now(&self) -> Duration {
         self.now

@@ -88,7 +88,7 @@ mod tests {
         let deliveries = at(&[10, 20, 70, 80, 90]);
         assert_eq!(deliveries.longest_gap(30 * MS, 100 * MS), Gap { at: 20 * MS, lasted: 50 * MS });
         assert_eq!(deliveries.longest_gap_within(30 * MS, 100 * MS), Gap { at: 30 * MS, lasted: 40 * MS });
-        assert_eq!(deliveries.longest_gap(75 * MS, 85 * MS), Gap { at: 80 * MS, lasted: 5 * MS });
+        assert_eq!(deliveries.longest_gap(75 * MS, 85 * MS), Gap { at: 70 * MS, lasted: 10 * MS });
         assert_eq!(deliveries.longest_gap(75 * MS, 500 * MS), Gap { at: 90 * MS, lasted: 410 * MS });
     }
 

@@ -135,7 +135,8 @@ impl Streams {
             StreamEvent::Available { .. } => self.open(conn, log),
         }
         let ours = |stream: &Stream| stream.ours;
-        if log.done_at.is_none() && self.waiting.is_empty() && self.flows.is_empty() && !self.streams.values().any(ours) {
+        if log.done_at.is_none() && self.waiting.is_empty() && self.flows.is_empty() && !self.streams.values().any(ours)
+        {
             log.done_at = Some(at);
         }
     }

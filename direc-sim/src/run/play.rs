@@ -98,8 +98,7 @@ impl Cast<'_> {
         }
     }
 
-    /// Heals the network and demands life: calls that can be made are made again and must work, then everybody leaves
-    /// and must be gone.
+    /// Heals the network and demands life: calls that can be made are made again and must work.
     pub(super) fn epilogue(&mut self) {
         if self.world.stuck().is_some() {
             return;
@@ -130,24 +129,34 @@ impl Cast<'_> {
                 _ => self.faults.push(format!("call {number}, after all was repaired, hangs")),
             }
         }
-        self.farewell();
     }
 
-    /// Everybody leaves.
-    fn farewell(&mut self) {
+    /// Everybody leaves, and nothing may be left of them.
+    pub(super) fn farewell(&mut self) {
+        if self.world.stuck().is_some() {
+            return;
+        }
         let hosts: Vec<_> = self.peers.iter().map(|&(host, _, _)| host).collect();
         for &host in &hosts {
             self.world.with_peer(host, |peer, now| peer.act(now, Command::Shutdown));
         }
-        self.world.with_relay(self.relay, |relay, now| relay.shutdown(now));
+        self.world.run_until(self.world.now() + FAREWELL);
+        let leaks = self.relay_leaks();
+        self.faults.extend(leaks);
+        let relays: Vec<_> = self.relays.iter().map(|relay| relay.host).collect();
+        for &relay in &relays {
+            self.world.with_relay(relay, |relay, now| relay.shutdown(now));
+        }
         self.world.run_until(self.world.now() + FAREWELL);
         for (number, host) in hosts.into_iter().enumerate() {
             if self.world.peer(host).is_some_and(|peer| !peer.peer.is_drained()) {
                 self.faults.push(format!("peer {number} is not gone {FAREWELL:?} after its good-bye"));
             }
         }
-        if self.world.with_relay(self.relay, |relay, _| relay.is_drained()) == Some(false) {
-            self.faults.push(format!("the relay is not gone {FAREWELL:?} after its good-bye"));
+        for relay in relays {
+            if self.world.with_relay(relay, |relay, _| relay.is_drained()) == Some(false) {
+                self.faults.push(format!("{} is not gone {FAREWELL:?} after its good-bye", self.world.name(relay)));
+            }
         }
     }
 
