@@ -163,13 +163,10 @@ impl Cast<'_> {
     /// Whether a call must work once all has been repaired.
     fn can_work(&self, number: usize) -> bool {
         let Some(call) = self.scenario.calls.get(number) else { return false };
-        let side = |peer: usize| {
-            let side = self.scenario.peers.get(peer)?;
-            self.scenario.peers.get(side.home_of.unwrap_or(peer))
-        };
         let reachable = |peer: usize| {
             let left = self.scenario.incidents.iter().any(|incident| incident.what == Trouble::Shutdown(peer));
-            !left && side(peer).is_some_and(|side| side.boxes.iter().all(|config| !config.blocks_udp))
+            let boxes = self.peers.get(peer).map(|&(host, _, _)| self.boxes_of(peer, host));
+            !left && boxes.is_some_and(|boxes| boxes.iter().all(|config| !config.blocks_udp))
         };
         let willing = self.scenario.peers.get(call.to).is_some_and(|side| match side.willing {
             Willing::Everybody | Willing::Asked(Answer::Accept(_)) => true,
