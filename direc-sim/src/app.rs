@@ -1,11 +1,13 @@
 //! The application on a peer's host: a script that connects, answers offers, and moves bytes that it can verify.
 
+mod deliveries;
 mod log;
 mod pattern;
 mod streams;
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,7 @@ use crate::{
     node::{Epoch, Node, earlier},
     trace::What,
 };
+pub use deliveries::{Deliveries, Gap};
 pub use log::{ConnLog, Moved};
 use streams::Streams;
 
@@ -43,6 +46,24 @@ pub struct Work {
     pub upload: u64,
     /// Sends this many datagrams, for the other side to echo.
     pub datagrams: u32,
+    /// Sends for some time on a uni stream, for the other side to verify.
+    pub flow: Option<Flow>,
+}
+
+impl Work {
+    /// Whether there is something to send of which one knows when it has arrived.
+    pub fn ends(&self) -> bool {
+        self.ping || self.echo > 0 || self.upload > 0 || self.flow.is_some()
+    }
+}
+
+/// Bytes that are sent for some time, however many they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Bits a second that come up for sending, like a live picture's; as fast as it goes if `None`.
+    pub rate: Option<u64>,
+    /// For how long, from the start of the work.
+    pub lasts: Duration,
 }
 
 /// Something an application does at its time.
@@ -84,6 +105,8 @@ pub struct App {
     agenda: Vec<(Instant, Command)>,
     conns: BTreeMap<ConnId, ConnLog>,
     streams: BTreeMap<ConnId, Streams>,
+    /// When flows have more to send.
+    ticks: BTreeMap<ConnId, Duration>,
     registered_at: Option<Duration>,
     warm_at: Option<Duration>,
 }
@@ -98,6 +121,7 @@ impl App {
             agenda: Vec::new(),
             conns: BTreeMap::new(),
             streams: BTreeMap::new(),
+            ticks: BTreeMap::new(),
             registered_at: None,
             warm_at: None,
         }
@@ -162,7 +186,7 @@ impl PeerHost {
                     self.app.conns.iter().filter(|(_, log)| log.stands()).map(|(&conn, _)| conn).collect();
                 for conn in standing {
                     self.app.log(conn).add(work);
-                    self.start(conn, work);
+                    self.start(at, conn, work);
                 }
             }
             Command::CloseAll => {
@@ -182,10 +206,27 @@ impl PeerHost {
         self.peer.drops()
     }
 
-    fn start(&mut self, conn: ConnId, work: Work) {
+    fn start(&mut self, at: Duration, conn: ConnId, work: Work) {
         let Some(mut connection) = self.peer.connection(conn) else { return };
         let (streams, log) = (self.app.streams.entry(conn).or_default(), self.app.conns.entry(conn).or_default());
-        streams.start(&mut connection, log, work);
+        streams.start(&mut connection, log, at, work);
+        if work.flow.is_some() {
+            self.app.ticks.insert(conn, at);
+        }
+    }
+
+    /// Lets flows send what has come up since.
+    fn tick(&mut self, at: Duration) {
+        let due: Vec<ConnId> = self.app.ticks.iter().filter(|&(_, &due)| due <= at).map(|(&conn, _)| conn).collect();
+        for conn in due {
+            let app = &mut self.app;
+            let (streams, log) = (app.streams.entry(conn).or_default(), app.conns.entry(conn).or_default());
+            let next = self.peer.connection(conn).and_then(|mut connection| streams.tick(&mut connection, log, at));
+            match next {
+                Some(next) => app.ticks.insert(conn, next),
+                None => app.ticks.remove(&conn),
+            };
+        }
     }
 
     /// What the application does about an event. Gives the event in words.
@@ -229,7 +270,7 @@ impl PeerHost {
                 (log.peer, log.role, log.connected_at) = (Some(peer), Some(role), Some(at));
                 log.paths.push(Moved { at, path, rtt: None });
                 let work = log.work;
-                self.start(conn, work);
+                self.start(at, conn, work);
                 format!("connected, {}", log::path_words(&path))
             }
             PeerEvent::Failed { conn, error } => {
@@ -255,6 +296,7 @@ impl PeerHost {
                 let words = format!("closed: {reason}");
                 app.log(conn).closed = Some((at, reason));
                 app.streams.remove(&conn);
+                app.ticks.remove(&conn);
                 words
             }
             PeerEvent::Stream { conn, event } => {
@@ -288,6 +330,7 @@ impl Node for PeerHost {
             let (_, command) = self.app.agenda.remove(0);
             self.act(now, command);
         }
+        self.tick(self.app.epoch.time(now));
         self.peer.handle_timeout(now);
     }
 
@@ -301,8 +344,13 @@ impl Node for PeerHost {
     }
 
     fn poll_timeout(&mut self) -> Option<Wake> {
-        let app = self.app.agenda.first().map(|&(at, _)| at);
+        let tick = self.app.ticks.values().min().map(|&at| self.app.epoch.instant(at));
+        let app = self.app.agenda.first().map(|&(at, _)| at).into_iter().chain(tick).min();
         earlier(self.peer.poll_timeout(), app)
+    }
+
+    fn network_changed(&mut self, now: Instant, local: &[SocketAddr]) {
+        self.peer.network_changed(now, local);
     }
 
     fn peer(&self) -> Option<&PeerHost> {

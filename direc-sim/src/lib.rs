@@ -20,10 +20,12 @@
 
 pub mod app;
 pub mod crypto;
+pub mod faults;
 pub mod json;
 pub mod link;
 pub mod nat;
 pub mod node;
+pub mod oracle;
 pub mod outcome;
 pub mod packet;
 pub mod pcapng;

@@ -23,6 +23,8 @@ pub trait Node {
     fn poll_event(&mut self, now: Instant) -> Option<What>;
     /// When to call `handle_timeout`.
     fn poll_timeout(&mut self) -> Option<Wake>;
+    /// Its sockets are at these addresses on the host's own network: said at the start, and when that has changed.
+    fn network_changed(&mut self, _now: Instant, _local: &[SocketAddr]) {}
     /// The peer, if it is one, to look at.
     fn peer(&self) -> Option<&PeerHost> {
         None

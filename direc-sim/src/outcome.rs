@@ -6,6 +6,7 @@ use direc_core::{Drops, NodeId, RelayStats, Role};
 
 use crate::{
     app::{Answer, ConnLog},
+    nat::NatConfig,
     scenario::{Scenario, Willing},
     trace::Trace,
     world::{HostId, Stuck},
@@ -24,6 +25,8 @@ pub struct PeerOutcome {
     pub warm_at: Option<Duration>,
     /// Its connections, in the order they came up.
     pub connections: Vec<ConnLog>,
+    /// What it was behind in the end.
+    pub boxes: Vec<NatConfig>,
     /// Datagrams it did not take, by reason.
     pub drops: Drops,
 }
@@ -46,7 +49,7 @@ pub struct Outcome {
     pub names: Vec<String>,
     /// The peers, in the scenario's order.
     pub peers: Vec<PeerOutcome>,
-    /// The relay's figures.
+    /// The first relay's figures.
     pub relay: RelayStats,
     /// TLS secrets in the NSS key log format, if bytes were kept.
     pub secrets: String,

@@ -19,6 +19,10 @@ pub enum Purpose {
     Crypto,
     /// Hostile bytes.
     Garbage,
+    /// Keys of relays beyond the first, and seeds of relays that start anew.
+    Relays,
+    /// What a catalogue of scenarios leaves to chance.
+    Stories,
 }
 
 /// A reproducible stream of random numbers.

@@ -1,22 +1,23 @@
 //! Runs a scenario.
 
+mod places;
 mod play;
+mod relays;
 mod trouble;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use direc_core::{Consent, Identity, Link, NodeId, Peer, PeerConfig, Relay, RelayAddress, RelayConfig};
+use direc_core::{Consent, Identity, Link, MAX_RELAYS, NodeId, Peer, PeerConfig};
+use places::Places;
+use relays::Station;
 use rustls::crypto::CryptoProvider;
 
 use crate::{
     app::{Answer, App, PeerHost},
     crypto::{self, Secrets},
-    link::LinkConfig,
-    nat::NatConfig,
     outcome::{Outcome, PeerOutcome},
     rng::{Purpose, Rng},
     scenario::{Incident, Scenario, Trouble, Willing},
-    site::SiteConfig,
     trace::Keep,
     world::{HostId, SiteId, World},
 };
@@ -65,6 +66,9 @@ pub fn run_keeping(scenario: &Scenario, seed: u64, keep: Keep) -> Result<Outcome
     if scenario.epilogue {
         cast.epilogue();
     }
+    if scenario.epilogue || scenario.farewell {
+        cast.farewell();
+    }
     Ok(cast.curtain(seed))
 }
 
@@ -73,9 +77,11 @@ pub(crate) struct Cast<'a> {
     scenario: &'a Scenario,
     pub(crate) world: World,
     secrets: Secrets,
-    relay: HostId,
-    relay_site: SiteId,
+    relays: Vec<Station>,
+    relays_rng: Rng,
+    /// Hosts, where they are now, and who they are.
     peers: Vec<(HostId, SiteId, NodeId)>,
+    places: Vec<Places>,
     start: Duration,
     /// Incidents still to come, and repairs of those that happened.
     pending: Vec<Incident>,
@@ -93,25 +99,21 @@ impl<'a> Cast<'a> {
         let secrets = Secrets::default();
         let mut world = World::new(seed, keep);
 
-        let relay_site = world.add_site(&SiteConfig { v6: scenario.v6, ..SiteConfig::new("P3", Vec::new()) });
-        let identity = identity(&mut rng)?;
-        let address =
-            RelayAddress { address: SocketAddr::new(world.next_address(relay_site), RELAY_PORT), key: identity.id() };
-        let mut config = RelayConfig::new(identity, PUNCH_PORTS.to_vec(), provider.clone());
-        config.delay = scenario.relay_delay;
-        config.key_log = keep.bytes.then(|| Arc::new(secrets.clone()) as _);
-        let relay = Relay::new(config, rng.key(), world.instant()).map_err(|e| SetUpError(e.to_string()))?;
-        let mut ports = vec![(Link::MAIN, RELAY_PORT)];
-        ports.extend((0_u8..).map(Link::punch).zip(PUNCH_PORTS));
-        let relay = world.add_host(relay_site, "P3", &ports, Box::new(relay));
+        let mut relays_rng = Rng::new(seed, Purpose::Relays);
+        let mut relays = Vec::new();
+        for number in 0..scenario.relays.clamp(1, MAX_RELAYS) {
+            let rng = if number == 0 { &mut rng } else { &mut relays_rng };
+            relays.push(Station::open(&mut world, scenario, number, &provider, (rng, &secrets, keep))?);
+        }
 
         let mut cast = Self {
             scenario,
             world,
             secrets,
-            relay,
-            relay_site,
+            relays,
+            relays_rng,
             peers: Vec::new(),
+            places: Vec::new(),
             start: Duration::ZERO,
             pending: scenario.incidents.clone(),
             repairs: Vec::new(),
@@ -120,7 +122,7 @@ impl<'a> Cast<'a> {
             faults: Vec::new(),
         };
         for number in 0..scenario.peers.len() {
-            cast.add_peer(number, address, &provider, &mut rng, keep)?;
+            cast.add_peer(number, &provider, &mut rng, keep)?;
         }
         Ok(cast)
     }
@@ -128,7 +130,6 @@ impl<'a> Cast<'a> {
     fn add_peer(
         &mut self,
         number: usize,
-        relay: RelayAddress,
         provider: &Arc<CryptoProvider>,
         rng: &mut Rng,
         keep: Keep,
@@ -138,11 +139,13 @@ impl<'a> Cast<'a> {
         let shared = side.home_of.and_then(|home| self.peers.get(home));
         let site = match shared {
             Some(&(_, site, _)) => site,
-            None => self.add_site(number, &name),
+            None => self.add_site(number, &name, side.boxes.clone()),
         };
         let identity = identity(rng)?;
         let id = identity.id();
-        let mut config = PeerConfig::new(identity, relay, provider.clone());
+        let addresses: Vec<_> = self.relays.iter().map(|relay| relay.address).collect();
+        let mut config = PeerConfig::new(identity, addresses[0], provider.clone());
+        config.relays = addresses;
         let (consent, answer) = match side.willing {
             Willing::Nobody => (Consent::Closed, Answer::Ignore),
             Willing::Everybody => (Consent::Any, Answer::Ignore),
@@ -155,28 +158,8 @@ impl<'a> Cast<'a> {
         let port = PEER_PORT + u16::try_from(number).unwrap_or(0);
         let host = self.world.add_host(site, &name, &[(Link::MAIN, port)], Box::new(PeerHost { peer, app }));
         self.peers.push((host, site, id));
+        self.places.push(Places::at(site));
         Ok(())
-    }
-
-    /// Adds a peer's site and the ways from it to all that are there already.
-    fn add_site(&mut self, number: usize, name: &str) -> SiteId {
-        let side = &self.scenario.peers[number];
-        let mut boxes = side.boxes.clone();
-        if self.scenario.v6 {
-            boxes = boxes.into_iter().map(|config| NatConfig { translation: None, ..config }).collect();
-        }
-        let (up, down) = (side.up, side.down);
-        let site = self.world.add_site(&SiteConfig { up, down, v6: self.scenario.v6, ..SiteConfig::new(name, boxes) });
-        let path = |delay| LinkConfig { delay, ..self.scenario.noise };
-        self.world.set_paths(site, self.relay_site, path(self.scenario.to_relay(number)));
-        for (other, &(_, there, _)) in self.peers.iter().enumerate() {
-            if there != site && self.scenario.peers[other].home_of.is_none() {
-                let mtu = self.scenario.direct_mtu.unwrap_or(self.scenario.noise.mtu);
-                let path = LinkConfig { mtu, ..path(self.scenario.between(number, other)) };
-                self.world.set_paths(site, there, path);
-            }
-        }
-        site
     }
 
     /// Lets everybody register. The scenario's time starts at its end.
@@ -203,7 +186,7 @@ impl<'a> Cast<'a> {
 
     /// Takes everything down and says what came of it.
     fn curtain(mut self, seed: u64) -> Outcome {
-        let peers = self.peers.iter().map(|&(host, _, id)| {
+        let peers = self.peers.iter().enumerate().map(|(number, &(host, _, id))| {
             let peer = self.world.peer(host);
             PeerOutcome {
                 host,
@@ -211,11 +194,12 @@ impl<'a> Cast<'a> {
                 registered_at: peer.and_then(|peer| peer.app.registered_at()),
                 warm_at: peer.and_then(|peer| peer.app.warm_at()),
                 connections: peer.map(|peer| peer.app.connections().values().cloned().collect()).unwrap_or_default(),
+                boxes: self.boxes_of(number, host),
                 drops: peer.map(|peer| peer.drops().clone()).unwrap_or_default(),
             }
         });
         let peers = peers.collect();
-        let relay = self.world.with_relay(self.relay, |relay, _| relay.stats()).unwrap_or_default();
+        let relay = self.world.with_relay(RELAY, |relay, _| relay.stats()).unwrap_or_default();
         Outcome {
             seed,
             scenario: self.scenario.clone(),

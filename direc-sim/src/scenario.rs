@@ -38,6 +38,9 @@ pub struct Side {
     pub willing: Willing,
     /// What it does with connections that others made to it, besides echoing.
     pub serve: Work,
+    /// What it is behind on the other network that it [roams](Trouble::Roam) to: the same boxes as at home if `None`.
+    /// Distances and access links are as at home.
+    pub elsewhere: Option<Vec<NatConfig>>,
     /// Lives in the same home as the peer of this number, which comes before it: boxes, delay and links are that one's.
     pub home_of: Option<usize>,
 }
@@ -52,6 +55,7 @@ impl Side {
             down: LinkConfig::default(),
             willing: Willing::Everybody,
             serve: Work::default(),
+            elsewhere: None,
             home_of: None,
         }
     }
@@ -81,16 +85,16 @@ pub enum When {
     Step(Role, Step),
 }
 
-/// What goes wrong. Peers are numbers in [`Scenario::peers`].
+/// What goes wrong. Peers are numbers in [`Scenario::peers`], relays count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// A peer's cable is pulled.
     SilencePeer(usize),
-    /// The relay's cable is pulled.
+    /// The first relay's cable is pulled.
     SilenceRelay,
     /// Nothing gets from one peer's site to another's, either way.
     SeverDirect(usize, usize),
-    /// Nothing gets from a peer's site to the relay's, either way.
+    /// Nothing gets from a peer's site to the first relay's, either way.
     SeverRelay(usize),
     /// A peer's NATs forget everything.
     Reboot(usize),
@@ -102,6 +106,18 @@ pub enum Trouble {
     CloseAll(usize),
     /// A peer leaves politely.
     Shutdown(usize),
+    /// Nothing gets from the first peer's site to the second's; the way back is as it was.
+    SeverWay(usize, usize),
+    /// A peer's site gets another public address, silently: the old one is gone, and what its NAT knew.
+    Readdress(usize),
+    /// A peer leaves its network. At the repair it is on its other network, or back on the first, and is told.
+    Roam(usize),
+    /// A peer's process stands still, and is not told when it goes on.
+    Stop(usize),
+    /// A relay's process is gone without a word. At the repair another one is there, with the same key.
+    KillRelay(usize),
+    /// A relay is drained: it wants to be left within this time. At the repair it is started anew.
+    DrainRelay(usize, Duration),
 }
 
 /// Something goes wrong, for some time or for good.
@@ -124,8 +140,15 @@ pub struct Scenario {
     pub direct: Vec<(usize, usize, Duration)>,
     /// MTU of the ways between peers' sites, if another than that of the ways to the relay.
     pub direct_mtu: Option<usize>,
+    /// What the ways between peers' sites have besides their delay, instead of `noise`.
+    pub direct_link: Option<LinkConfig>,
+    /// What the ways between peers' sites and relays' have besides their delay, instead of `noise`.
+    pub relay_link: Option<LinkConfig>,
     /// What all ways through the internet have besides their delay.
     pub noise: LinkConfig,
+    /// How many relays there are, each as far away as the others. Peers are registered at all of them, and prefer the
+    /// first.
+    pub relays: usize,
     /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
     pub relay_delay: Duration,
     /// Everything speaks IPv6; NATs are gone then, and only filter.
@@ -141,6 +164,8 @@ pub struct Scenario {
     /// Whether, when all is over, everything is repaired, the calls made once more, and everybody leaves: what does not
     /// work then is a fault.
     pub epilogue: bool,
+    /// Whether, when all is over, everybody leaves: what is left of them then is a fault.
+    pub farewell: bool,
     /// When to give up, counted from the start.
     pub limit: Duration,
 }
@@ -155,7 +180,10 @@ impl Scenario {
             peers: vec![Side::new(p2, a), Side::new(p4, b)],
             direct: vec![(0, 1, c)],
             direct_mtu: None,
+            direct_link: None,
+            relay_link: None,
             noise: LinkConfig::default(),
+            relays: 1,
             relay_delay: Duration::ZERO,
             v6: false,
             warm: true,
@@ -163,6 +191,7 @@ impl Scenario {
             incidents: Vec::new(),
             linger: Duration::from_millis(500),
             epilogue: false,
+            farewell: false,
             limit: Duration::from_secs(120),
         }
     }
@@ -218,11 +247,26 @@ impl Scenario {
 
     /// One-way delay from a peer's site to the relay's.
     pub fn to_relay(&self, peer: usize) -> Duration {
-        let side = self.peers.get(peer);
-        match side.and_then(|side| side.home_of) {
-            Some(home) if home < peer => self.to_relay(home),
-            _ => side.map_or(Duration::ZERO, |side| side.to_relay),
+        self.peers.get(self.home_of(peer)).map_or(Duration::ZERO, |side| side.to_relay)
+    }
+
+    /// In whose home a peer lives: its own, as a rule.
+    pub fn home_of(&self, peer: usize) -> usize {
+        match self.peers.get(peer).and_then(|side| side.home_of) {
+            Some(home) if home < peer => self.home_of(home),
+            _ => peer,
         }
+    }
+
+    /// What a peer is behind at home.
+    pub fn boxes(&self, peer: usize) -> &[NatConfig] {
+        self.peers.get(self.home_of(peer)).map_or(&[], |side| side.boxes.as_slice())
+    }
+
+    /// What a peer is behind on its other network.
+    pub fn boxes_elsewhere(&self, peer: usize) -> &[NatConfig] {
+        let elsewhere = self.peers.get(peer).and_then(|side| side.elsewhere.as_deref());
+        elsewhere.unwrap_or_else(|| self.boxes(peer))
     }
 
     /// A peer's name for people.

@@ -54,6 +54,10 @@ pub(crate) struct Site {
     pub(crate) hosts: BTreeMap<IpAddr, HostId>,
     /// The internet's view: these addresses are here.
     pub(crate) public: Vec<IpAddr>,
+    /// Addresses of hosts that are here or have been: who comes back gets the old one again.
+    leases: BTreeMap<HostId, IpAddr>,
+    /// Public addresses that came after the first.
+    readdressed: u8,
     index: u16,
     v6: bool,
     translated: bool,
@@ -82,6 +86,8 @@ impl Site {
             lan: config.lan,
             hosts: BTreeMap::new(),
             public,
+            leases: BTreeMap::new(),
+            readdressed: 0,
             index,
             v6: config.v6 && !translated,
             translated,
@@ -90,7 +96,7 @@ impl Site {
 
     /// The address the next host gets: a private one behind a NAT, else a public one.
     pub(crate) fn next_address(&self) -> IpAddr {
-        let number = u8::try_from(self.hosts.len()).unwrap_or(u8::MAX).saturating_add(10);
+        let number = u8::try_from(self.leases.len()).unwrap_or(u8::MAX).saturating_add(10);
         if self.translated {
             let [_, site] = self.index.to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(192, 168, site, number))
@@ -99,14 +105,44 @@ impl Site {
         }
     }
 
-    /// Gives a host its address.
+    /// Gives a host its address: the one it had, if it has been here before.
     pub(crate) fn adopt(&mut self, host: HostId) -> IpAddr {
-        let address = self.next_address();
+        let address = self.leases.get(&host).copied().unwrap_or_else(|| self.next_address());
         if !self.translated {
             self.public.push(address);
         }
+        self.leases.insert(host, address);
         self.hosts.insert(address, host);
         address
+    }
+
+    /// A host leaves, and its address with it.
+    pub(crate) fn dismiss(&mut self, address: IpAddr) {
+        self.hosts.remove(&address);
+        if !self.translated {
+            self.public.retain(|public| *public != address);
+        }
+    }
+
+    /// All public addresses become others. What the boxes knew of the old ones is gone.
+    pub(crate) fn readdress(&mut self) {
+        let outermost = self.boxes.iter().rposition(|nat| nat.external().is_some());
+        if let Some(nat) = outermost.and_then(|at| self.boxes.get_mut(at)) {
+            let address = public_address(self.index, 128 | self.readdressed, false);
+            self.readdressed = (self.readdressed + 1) & 127;
+            nat.readdress(address);
+            self.public = vec![address];
+            return;
+        }
+        self.public.clear();
+        for (_, host) in std::mem::take(&mut self.hosts) {
+            let address = public_address(self.index, 128 | self.readdressed, self.v6);
+            self.readdressed = (self.readdressed + 1) & 127;
+            self.public.push(address);
+            self.leases.insert(host, address);
+            self.hosts.insert(address, host);
+        }
+        self.boxes.iter_mut().for_each(Nat::reboot);
     }
 }
 
@@ -150,6 +186,28 @@ mod tests {
         let (site, _) = site("double", false);
         assert_eq!(site.boxes[0].external().unwrap().to_string(), "100.65.3.2");
         assert_eq!(site.boxes[1].external(), Some(site.public[0]));
+    }
+
+    #[test]
+    fn another_public_address_is_another_one_each_time() {
+        for boxes in ["easy", "double", "fw", "none"] {
+            let (mut site, _) = site(boxes, false);
+            let mut seen = site.public.clone();
+            for _ in 0..3 {
+                site.readdress();
+                assert_eq!(site.public.len(), 1, "{boxes}");
+                assert!(!seen.contains(&site.public[0]), "{boxes}");
+                seen.extend(&site.public);
+            }
+        }
+    }
+
+    #[test]
+    fn who_comes_back_gets_the_old_address() {
+        let (mut site, address) = site("easy", false);
+        site.dismiss(address);
+        assert_ne!(site.adopt(HostId(1)), address);
+        assert_eq!(site.adopt(HostId(0)), address);
     }
 
     #[test]

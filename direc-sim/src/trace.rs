@@ -38,7 +38,7 @@ pub enum DropCause {
     NoRoute,
     /// No such host behind the NAT, or no such socket on the host.
     NoSocket,
-    /// The host, or the way between two sites, has been silenced.
+    /// The host, or the way between two sites, has been silenced; or the host is away, or its process stopped.
     Silenced,
 }
 

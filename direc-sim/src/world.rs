@@ -4,6 +4,7 @@
 //! a run depends on nothing but its seed and its set-up.
 
 mod driver;
+mod mishaps;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,12 @@ pub(crate) struct Host {
     wake: Option<((Duration, u64), WakeReason)>,
     /// Wake-ups without time going on.
     spins: u32,
+    /// Its cable is pulled.
     silent: bool,
+    /// It has left its site and has no network.
+    away: bool,
+    /// Its process stands still: no timers, no packets.
+    stopped: bool,
 }
 
 enum Event {
@@ -155,7 +161,7 @@ impl World {
         self.set_path(other, one, config);
     }
 
-    /// Adds a host with these sockets, and starts it.
+    /// Adds a host with these sockets, and starts it: it is told its own addresses.
     pub fn add_host(&mut self, site: SiteId, name: &str, ports: &[(SocketLink, u16)], node: Box<dyn Node>) -> HostId {
         let id = HostId(self.hosts.len());
         let address = self.sites[site.0].adopt(id);
@@ -169,8 +175,10 @@ impl World {
             wake: None,
             spins: 0,
             silent: false,
+            away: false,
+            stopped: false,
         });
-        self.drain(id);
+        self.tell_addresses(id);
         id
     }
 
@@ -197,6 +205,11 @@ impl World {
     /// A host's site.
     pub fn site_of(&self, host: HostId) -> SiteId {
         self.hosts[host.0].site
+    }
+
+    /// Whether a host has left its site, and has no network.
+    pub fn is_away(&self, host: HostId) -> bool {
+        self.hosts[host.0].away
     }
 
     /// The time since the world began.
@@ -290,38 +303,6 @@ impl World {
         let result = self.hosts[host.0].node.as_raw().map(f);
         self.drain(host);
         result
-    }
-
-    /// From now on a host neither sends nor gets anything (or does again): a cable pulled, a process stopped.
-    pub fn silence(&mut self, host: HostId, silent: bool) {
-        self.hosts[host.0].silent = silent;
-    }
-
-    /// From now on nothing gets from one site to another, either way (or does again).
-    pub fn sever(&mut self, one: SiteId, other: SiteId, severed: bool) {
-        for pair in [(one, other), (other, one)] {
-            if severed {
-                self.severed.insert(pair);
-            } else {
-                self.severed.remove(&pair);
-            }
-        }
-    }
-
-    /// From now on no packet is lost, doubled, changed or held back by chance.
-    pub fn calm(&mut self) {
-        let sites = self.sites.iter_mut().flat_map(|site| [&mut site.up, &mut site.down]);
-        for link in self.paths.values_mut().chain(sites) {
-            let config = &mut link.config;
-            (config.loss, config.duplicate, config.reorder, config.corrupt) = (0.0, 0.0, 0.0, 0.0);
-        }
-    }
-
-    /// All NATs and firewalls of a site forget what they knew.
-    pub fn reboot(&mut self, site: SiteId) {
-        for nat in &mut self.sites[site.0].boxes {
-            nat.reboot();
-        }
     }
 
     /// Throws a datagram at a host's socket from anywhere, past all NATs: the worst that a network can do.

@@ -37,7 +37,7 @@ proptest! {
     })]
 
     #[test]
-    fn every_scenario_ends_well_or_says_why_not(bytes in proptest::collection::vec(any::<u8>(), 0..120), seed: u64) {
+    fn every_scenario_ends_well_or_says_why_not(bytes in proptest::collection::vec(any::<u8>(), 0..160), seed: u64) {
         let faults = faults(&bytes, seed);
         prop_assert!(faults.is_none(), "{}", faults.unwrap_or_default());
     }
@@ -52,7 +52,7 @@ fn many_scenarios() {
     let mut failed = Vec::new();
     for seed in first..first + cases {
         let mut rng = direc_sim::rng::Rng::new(seed, direc_sim::rng::Purpose::Garbage);
-        let mut bytes = vec![0; rng.below(120) as usize];
+        let mut bytes = vec![0; rng.below(160) as usize];
         rng.fill(&mut bytes);
         failed.extend(faults(&bytes, seed));
     }

@@ -60,7 +60,8 @@ fn duplicates_and_late_packets_change_nothing() {
 
 #[test]
 fn changed_bytes_are_never_taken() {
-    let mut scenario = home().work(Work { ping: true, echo: 100_000, upload: 50_000, datagrams: 20 });
+    let mut scenario =
+        home().work(Work { ping: true, echo: 100_000, upload: 50_000, datagrams: 20, ..Work::default() });
     scenario.noise.corrupt = 0.1;
     for seed in 1..=20 {
         through(&scenario, seed);

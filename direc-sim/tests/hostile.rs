@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn garbage_replays_and_mangled_packets_to_everybody_during_an_introduction() {
     for seed in 1..=10 {
-        let work = Work { ping: true, echo: 100_000, upload: 50_000, datagrams: 0 };
+        let work = Work { ping: true, echo: 100_000, upload: 50_000, datagrams: 0, ..Work::default() };
         let scenario = Scenario::home_pair(20 * MS, 30 * MS, 25 * MS)
             .asking()
             .work(work)

@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use direc_sim::{
-    Outcome, Scenario,
-    nat::{Dependence, NatConfig, stack},
-    run,
-};
+use direc_sim::{Outcome, Scenario, nat::stack, oracle::goes_direct, run};
 
 const MS: Duration = Duration::from_millis(1);
 const NAMES: [&str; 16] = [
@@ -29,40 +25,6 @@ const NAMES: [&str; 16] = [
     "double-sym",
 ];
 
-/// What a stack of boxes looks like from outside: the most demanding of each.
-struct View {
-    mapping: Dependence,
-    filtering: Dependence,
-}
-
-fn view(boxes: &[NatConfig]) -> View {
-    let mapping = |config: &NatConfig| config.translation.map_or(Dependence::Endpoint, |t| t.mapping);
-    View {
-        mapping: boxes.iter().map(mapping).max().unwrap_or(Dependence::Endpoint),
-        filtering: boxes.iter().map(|config| config.filtering).max().unwrap_or(Dependence::Endpoint),
-    }
-}
-
-/// Whether a direct path must come to be, without guessing ports.
-fn goes_direct(one: &View, other: &View) -> bool {
-    let known = |view: &View| view.mapping == Dependence::Endpoint;
-    // Lets in a peer whose address it knows but whose port it does not.
-    let by_address = |view: &View| view.filtering <= Dependence::Address;
-    let open = |view: &View| view.filtering == Dependence::Endpoint;
-    match (known(one), known(other)) {
-        (true, true) => true,
-        // The known side learns the other's port from its packets, if it lets them in.
-        (true, false) => by_address(one),
-        (false, true) => by_address(other),
-        // The open side is reached at the port it showed the relay, and answers from another. If both sides take
-        // another port for each port outside, every answer moves on to a new one and no pair of ports ever stays.
-        (false, false) => {
-            let stays = one.mapping == Dependence::Address || other.mapping == Dependence::Address;
-            stays && (open(one) && by_address(other) || open(other) && by_address(one))
-        }
-    }
-}
-
 fn pair(one: &str, other: &str, change: fn(Scenario) -> Scenario) -> Outcome {
     let boxes = [stack(one).unwrap(), stack(other).unwrap()];
     let scenario = change(Scenario::pair(boxes, 20 * MS, 30 * MS, 25 * MS));
@@ -78,7 +40,7 @@ fn all_pairs(change: fn(Scenario) -> Scenario) {
             let outcome = pair(one, other, change);
             let call = outcome.call(0).unwrap();
             assert!(call.first_echo().is_some(), "{one} × {other} works, relayed or not");
-            let expected = goes_direct(&view(&stack(one).unwrap()), &view(&stack(other).unwrap()));
+            let expected = goes_direct(&stack(one).unwrap(), &stack(other).unwrap());
             let ends = [call.log.path().unwrap(), outcome.accepted(1).next().unwrap().path().unwrap()];
             if ends.iter().any(|path| path.is_direct() != expected) {
                 wrong.push(format!("{one} × {other}: expected direct: {expected}, ended with {ends:?}"));

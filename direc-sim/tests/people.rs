@@ -14,7 +14,7 @@ use direc_sim::{
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const PING: Work = Work { ping: true, echo: 0, upload: 0, datagrams: 0 };
+const PING: Work = Work { ping: true, echo: 0, upload: 0, datagrams: 0, flow: None };
 
 fn home() -> Scenario {
     Scenario::home_pair(20 * MS, 30 * MS, 25 * MS)
@@ -142,7 +142,7 @@ fn everybody_calls_everybody() {
 
 #[test]
 fn both_sides_send_at_once() {
-    let work = Work { ping: true, echo: 300_000, upload: 300_000, datagrams: 50 };
+    let work = Work { ping: true, echo: 300_000, upload: 300_000, datagrams: 50, ..Work::default() };
     let mut scenario = home().work(work);
     scenario.peers[1].serve = work;
     let outcome = good(&scenario);

@@ -17,7 +17,7 @@ fn busy() -> Scenario {
     let mut scenario = Scenario::pair(boxes, 20 * MS, 30 * MS, 40 * MS).asking();
     scenario.noise = LinkConfig { loss: 0.02, duplicate: 0.02, jitter: 3 * MS, corrupt: 0.01, ..LinkConfig::default() };
     scenario
-        .work(Work { ping: true, echo: 60_000, upload: 20_000, datagrams: 10 })
+        .work(Work { ping: true, echo: 60_000, upload: 20_000, datagrams: 10, ..Work::default() })
         .incident(When::At(100 * MS), Trouble::PesterRelay(50), None)
         .incident(When::At(120 * MS), Trouble::PesterPeer(1, 50), None)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use direc_core::{CloseReason, DirectFailure, NodeId, Path, Role};
 
-use super::Work;
+use super::{Deliveries, Work};
 
 /// A connection's move to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct ConnLog {
     pub echoed: u64,
     /// Bytes verified on the other side's uni streams.
     pub verified: u64,
+    /// When they were.
+    pub deliveries: Deliveries,
     /// Bytes sent back to the other side.
     pub served: u64,
     /// Bytes of uni streams that the other side has acknowledged.
@@ -83,11 +85,17 @@ impl ConnLog {
         self.paths.last().map(|moved| moved.path)
     }
 
+    /// The path it ran on at this time.
+    pub fn path_at(&self, at: Duration) -> Option<Path> {
+        self.paths.iter().take_while(|moved| moved.at <= at).last().map(|moved| moved.path)
+    }
+
     pub(super) fn add(&mut self, work: Work) {
         self.work.ping |= work.ping;
         self.work.echo += work.echo;
         self.work.upload += work.upload;
         self.work.datagrams += work.datagrams;
+        self.work.flow = work.flow.or(self.work.flow);
         self.done_at = None;
     }
 }

@@ -12,7 +12,7 @@ use direc_core::{
     quic_types::{Dir, ReadError, SendDatagramError, StreamEvent, StreamId, VarInt, WriteError},
 };
 
-use super::{ConnLog, Work, pattern};
+use super::{ConnLog, Flow, Work, pattern};
 
 /// Bytes of a ping.
 const PING: u64 = 16;
@@ -23,12 +23,17 @@ const READ: usize = 64 << 10;
 /// Length of the datagrams that are sent.
 const DATAGRAM: usize = 100;
 
+/// How often a flow's next bytes come up.
+const TICK: Duration = Duration::from_millis(5);
+
 /// What one stream is for.
 #[derive(Debug)]
 struct Stream {
     /// Bytes of the pattern still to be sent, by the side that opened it.
     to_send: u64,
     sent: u64,
+    /// More comes up until this time, if it is a flow: since when it runs, and what it is.
+    flow: Option<(Duration, Flow)>,
     /// The bytes to be echoed, by the side that did not.
     echo: VecDeque<Bytes>,
     held: usize,
@@ -46,13 +51,15 @@ pub(super) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
     /// Streams that could not be opened yet.
     waiting: VecDeque<(Dir, u64)>,
+    /// Flows that wait for a stream likewise.
+    flows: VecDeque<(Duration, Flow)>,
     datagrams_left: u32,
     returning: VecDeque<Bytes>,
 }
 
 impl Streams {
     /// Begins to work.
-    pub(super) fn start(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, work: Work) {
+    pub(super) fn start(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration, work: Work) {
         if work.ping {
             self.waiting.push_back((Dir::Bi, PING));
         }
@@ -61,6 +68,9 @@ impl Streams {
         }
         if work.upload > 0 {
             self.waiting.push_back((Dir::Uni, work.upload));
+        }
+        if let Some(flow) = work.flow {
+            self.flows.push_back((at, flow));
         }
         self.datagrams_left += work.datagrams;
         self.open(conn, log);
@@ -78,6 +88,24 @@ impl Streams {
                 None => self.waiting.push_back((dir, to_send)),
             }
         }
+        while let Some(&flow) = self.flows.front() {
+            let Some(id) = conn.open(Dir::Uni) else { return };
+            self.flows.pop_front();
+            self.streams.insert(id, Stream { flow: Some(flow), ..Stream::new(Dir::Uni, true, 0) });
+        }
+    }
+
+    /// Sends what has come up of flows. When more will.
+    pub(super) fn tick(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration) -> Option<Duration> {
+        let mut next = (!self.flows.is_empty()).then_some(at + TICK);
+        let flowing: Vec<StreamId> =
+            self.streams.iter().filter(|(_, stream)| stream.flow.is_some()).map(|(&id, _)| id).collect();
+        for id in flowing {
+            let more = self.streams.get_mut(&id).and_then(|stream| stream.flow_on(at));
+            next = next.into_iter().chain(more).min();
+            self.pump(conn, log, at, id);
+        }
+        next
     }
 
     /// Reacts to what happened on a stream.
@@ -107,7 +135,8 @@ impl Streams {
             StreamEvent::Available { .. } => self.open(conn, log),
         }
         let ours = |stream: &Stream| stream.ours;
-        if log.done_at.is_none() && self.waiting.is_empty() && !self.streams.values().any(ours) {
+        if log.done_at.is_none() && self.waiting.is_empty() && self.flows.is_empty() && !self.streams.values().any(ours)
+        {
             log.done_at = Some(at);
         }
     }
@@ -169,6 +198,7 @@ impl Stream {
         Self {
             to_send,
             sent: 0,
+            flow: None,
             echo: VecDeque::new(),
             held: 0,
             ours,
@@ -183,6 +213,26 @@ impl Stream {
     /// Whether both directions are through. Our own uni streams are over when acknowledged.
     fn over(&self) -> bool {
         self.read_done && self.write_done && !(self.ours && self.dir == Dir::Uni)
+    }
+
+    /// Lets a flow's bytes come up. When more will.
+    fn flow_on(&mut self, at: Duration) -> Option<Duration> {
+        let (since, flow) = self.flow?;
+        let end = since + flow.lasts;
+        match flow.rate {
+            None if at < end => self.to_send = u64::MAX,
+            // What could not be sent by then is not sent any more.
+            None => self.to_send = self.sent,
+            Some(rate) => {
+                let nanos = (at.min(end) - since).as_nanos();
+                self.to_send = u64::try_from(nanos * u128::from(rate) / 8_000_000_000).unwrap_or(u64::MAX);
+            }
+        }
+        if at >= end {
+            self.flow = None;
+            return None;
+        }
+        Some(if flow.rate.is_some() { end.min(at + TICK) } else { end })
     }
 
     fn pump(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration, id: StreamId) -> Result<(), String> {
@@ -204,7 +254,7 @@ impl Stream {
                 self.echo.pop_front()
             };
             let Some(next) = next else {
-                let all = if self.ours { self.sent == self.to_send } else { self.read_done };
+                let all = if self.ours { self.sent == self.to_send && self.flow.is_none() } else { self.read_done };
                 if all {
                     conn.finish(id).map_err(|e| format!("{id}: {e}"))?;
                     self.write_done = true;
@@ -255,6 +305,7 @@ impl Stream {
                         self.echo.push_back(data);
                     } else {
                         log.verified += data.len() as u64;
+                        log.deliveries.note(at, data.len() as u64);
                     }
                 }
                 Ok(None) => {

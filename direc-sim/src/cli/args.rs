@@ -2,7 +2,11 @@
 
 use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
-use direc_sim::nat::{self, NatConfig};
+use direc_sim::{
+    Scenario,
+    faults::Fault,
+    nat::{self, NatConfig},
+};
 use lexopt::{Arg, Parser, ValueExt as _};
 
 /// What `--help` prints.
@@ -12,6 +16,8 @@ direc-sim: PTTH_DIREC introductions in a simulated network of NATs, bit for bit 
 usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
        direc-sim bound [OPTIONS]      time-to-direct against its bound, for many delays; exit 1 if one is missed
        direc-sim speed [OPTIONS]      complete introductions per CPU second
+       direc-sim faults [OPTIONS]     stalls of an upload after all kinds of faults; exit 1 if a limit is missed
+       direc-sim goodput [OPTIONS]    goodput after a move from the relay to a direct path of another rate
 
   --seed N             what chance makes of it (default 1)
   --a BOXES, --b BOXES what P2 and P4 are behind (default easy): see below
@@ -25,12 +31,17 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --scenario HEX       the scenario that these bytes stand for, as a property test or fuzzer prints it
   --repeat K           K runs, with the seeds N, N+1, ...
   --introductions K    how many introductions `speed` measures (default 500)
+  --seeds N            how many seeds `faults` and `goodput` try, from --seed on (default 200, and 5)
+  --fault NAME         only this fault: see below
+  --sender P2|P4       only this side sends
   --pcap FILE          write all packets as pcapng, TLS secrets included, for Wireshark
   --json               one JSON object a line on standard output, nothing else
   --help, -h           this
 
 BOXES: none, easy, strict, sym, clash, fw, udp-blocked, short-timeout, {eim,adm,apdm}-{eif,adf,apdf}, the same
 with -x for random ports, double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row.
+FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-eif, roam, both-roam, relay-killed,
+relay-restarted, second-relay, unblocked, suspended.
 Exit code: 0 when it did what was asked, 1 when a run failed, 2 when the command line was not understood.
 ";
 
@@ -40,6 +51,8 @@ pub(crate) enum Mode {
     Run,
     Bound,
     Speed,
+    Faults,
+    Goodput,
     Help,
 }
 
@@ -51,6 +64,8 @@ pub(crate) struct Args {
     pub(crate) boxes: [Vec<NatConfig>; 2],
     pub(crate) delays: [Duration; 3],
     pub(crate) loss: f64,
+    /// Whether the command line said so.
+    pub(crate) loss_given: bool,
     pub(crate) jitter: Duration,
     pub(crate) relay_delay: Duration,
     pub(crate) ask: bool,
@@ -59,6 +74,10 @@ pub(crate) struct Args {
     pub(crate) scenario: Option<Vec<u8>>,
     pub(crate) repeat: u64,
     pub(crate) introductions: u64,
+    /// 0: as many as the mode likes.
+    pub(crate) seeds: u64,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) sender: Option<usize>,
     pub(crate) pcap: Option<PathBuf>,
     pub(crate) json: bool,
 }
@@ -92,6 +111,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         boxes: [vec![NatConfig::EASY], vec![NatConfig::EASY]],
         delays: [ms(20); 3],
         loss: 0.0,
+        loss_given: false,
         jitter: Duration::ZERO,
         relay_delay: Duration::ZERO,
         ask: false,
@@ -100,6 +120,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         scenario: None,
         repeat: 1,
         introductions: 500,
+        seeds: 0,
+        fault: None,
+        sender: None,
         pcap: None,
         json: false,
     };
@@ -112,8 +135,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
                     Some("run") => Mode::Run,
                     Some("bound") => Mode::Bound,
                     Some("speed") => Mode::Speed,
+                    Some("faults") => Mode::Faults,
+                    Some("goodput") => Mode::Goodput,
                     Some("help") => Mode::Help,
-                    _ => return Err(UsageError(format!("expected run, bound or speed, found {value:?}"))),
+                    _ => {
+                        let expected = "expected run, bound, speed, faults or goodput";
+                        return Err(UsageError(format!("{expected}, found {value:?}")));
+                    }
                 };
             }
             Arg::Long("help") | Arg::Short('h') => out.mode = Mode::Help,
@@ -124,6 +152,17 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             Arg::Long("bytes") => out.bytes = number(&mut parser, "bytes", 0)?,
             Arg::Long("repeat") => out.repeat = number(&mut parser, "repeat", 1)?,
             Arg::Long("introductions") => out.introductions = number(&mut parser, "introductions", 1)?,
+            Arg::Long("seeds") => out.seeds = number(&mut parser, "seeds", 1)?,
+            Arg::Long("fault") => {
+                let text = text(&mut parser, "fault")?;
+                let fault = Fault::named(&text).ok_or_else(|| wrong("fault", "a fault's name (see --help)", &text))?;
+                out.fault = Some(fault);
+            }
+            Arg::Long("sender") => {
+                let text = text(&mut parser, "sender")?;
+                let sender = (0..2).find(|&side| Scenario::name(side).eq_ignore_ascii_case(&text));
+                out.sender = Some(sender.ok_or_else(|| wrong("sender", "P2 or P4", &text))?);
+            }
             Arg::Long("a") => out.boxes[0] = boxes(&mut parser, "a")?,
             Arg::Long("b") => out.boxes[1] = boxes(&mut parser, "b")?,
             Arg::Long("scenario") => {
@@ -135,6 +174,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             Arg::Long("loss") => {
                 let text = text(&mut parser, "loss")?;
                 let loss = text.parse().ok().filter(|loss| (0.0..=1.0).contains(loss));
+                out.loss_given = true;
                 out.loss = loss.ok_or_else(|| wrong("loss", "a probability from 0 to 1", &text))?;
             }
             Arg::Long("jitter") => out.jitter = time(&mut parser, "jitter")?,
@@ -204,6 +244,8 @@ mod tests {
         assert_eq!(args.delays[1], Duration::from_micros(2500));
         assert_eq!(args.boxes[1].len(), 2);
         assert_eq!(of("--scenario 00fF").unwrap().scenario, Some(vec![0, 255]));
+        let args = of("faults --fault roam --sender p4 --seeds 7 --loss 0").unwrap();
+        assert_eq!((args.fault, args.sender, args.seeds, args.loss_given), (Some(Fault::Roam), Some(1), 7, true));
         assert_eq!(of("bound").unwrap().mode, Mode::Bound);
         assert_eq!(of("--help").unwrap().mode, Mode::Help);
     }
@@ -222,6 +264,8 @@ mod tests {
             ("--scenario 012", &["--scenario", "even"]),
             ("--fast", &["--fast", "--help"]),
             ("race", &["bound", "race"]),
+            ("faults --fault none", &["--fault", "name", "\"none\""]),
+            ("faults --sender P3", &["--sender", "P2 or P4"]),
             ("--seed", &["--seed"]),
         ] {
             let error = of(line).unwrap_err().to_string();

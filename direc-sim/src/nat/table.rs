@@ -88,6 +88,12 @@ impl Nat {
         self.clashes.clear();
     }
 
+    /// Gets another address outside, and forgets everything.
+    pub fn readdress(&mut self, external: IpAddr) {
+        self.external = external;
+        self.reboot();
+    }
+
     /// Lets a packet out: the source address it has from here on.
     ///
     /// # Errors

@@ -91,15 +91,14 @@ impl Cast<'_> {
             Some("hangs: neither connected nor failed")
         } else if log.direct_at().is_none() && log.not_direct.is_none() && !call.relay_only {
             Some("runs on the relay, and was not told that it stays there")
-        } else if log.done_at.is_none() && (log.work.ping || log.work.echo > 0 || log.work.upload > 0) {
+        } else if log.done_at.is_none() && log.work.ends() {
             Some("has work to do that does not get done")
         } else {
             None
         }
     }
 
-    /// Heals the network and demands life: calls that can be made are made again and must work, then everybody leaves
-    /// and must be gone.
+    /// Heals the network and demands life: calls that can be made are made again and must work.
     pub(super) fn epilogue(&mut self) {
         if self.world.stuck().is_some() {
             return;
@@ -130,37 +129,44 @@ impl Cast<'_> {
                 _ => self.faults.push(format!("call {number}, after all was repaired, hangs")),
             }
         }
-        self.farewell();
     }
 
-    /// Everybody leaves.
-    fn farewell(&mut self) {
+    /// Everybody leaves, and nothing may be left of them.
+    pub(super) fn farewell(&mut self) {
+        if self.world.stuck().is_some() {
+            return;
+        }
         let hosts: Vec<_> = self.peers.iter().map(|&(host, _, _)| host).collect();
         for &host in &hosts {
             self.world.with_peer(host, |peer, now| peer.act(now, Command::Shutdown));
         }
-        self.world.with_relay(self.relay, |relay, now| relay.shutdown(now));
+        self.world.run_until(self.world.now() + FAREWELL);
+        let leaks = self.relay_leaks();
+        self.faults.extend(leaks);
+        let relays: Vec<_> = self.relays.iter().map(|relay| relay.host).collect();
+        for &relay in &relays {
+            self.world.with_relay(relay, |relay, now| relay.shutdown(now));
+        }
         self.world.run_until(self.world.now() + FAREWELL);
         for (number, host) in hosts.into_iter().enumerate() {
             if self.world.peer(host).is_some_and(|peer| !peer.peer.is_drained()) {
                 self.faults.push(format!("peer {number} is not gone {FAREWELL:?} after its good-bye"));
             }
         }
-        if self.world.with_relay(self.relay, |relay, _| relay.is_drained()) == Some(false) {
-            self.faults.push(format!("the relay is not gone {FAREWELL:?} after its good-bye"));
+        for relay in relays {
+            if self.world.with_relay(relay, |relay, _| relay.is_drained()) == Some(false) {
+                self.faults.push(format!("{} is not gone {FAREWELL:?} after its good-bye", self.world.name(relay)));
+            }
         }
     }
 
     /// Whether a call must work once all has been repaired.
     fn can_work(&self, number: usize) -> bool {
         let Some(call) = self.scenario.calls.get(number) else { return false };
-        let side = |peer: usize| {
-            let side = self.scenario.peers.get(peer)?;
-            self.scenario.peers.get(side.home_of.unwrap_or(peer))
-        };
         let reachable = |peer: usize| {
             let left = self.scenario.incidents.iter().any(|incident| incident.what == Trouble::Shutdown(peer));
-            !left && side(peer).is_some_and(|side| side.boxes.iter().all(|config| !config.blocks_udp))
+            let boxes = self.peers.get(peer).map(|&(host, _, _)| self.boxes_of(peer, host));
+            !left && boxes.is_some_and(|boxes| boxes.iter().all(|config| !config.blocks_udp))
         };
         let willing = self.scenario.peers.get(call.to).is_some_and(|side| match side.willing {
             Willing::Everybody | Willing::Asked(Answer::Accept(_)) => true,

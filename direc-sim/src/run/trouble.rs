@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Cast;
+use super::{Cast, RELAY};
 use crate::{
     app::Command,
     scenario::{Incident, Trouble, When},
@@ -82,15 +82,15 @@ impl Cast<'_> {
                     self.world.silence(host, wrong);
                 }
             }
-            Trouble::SilenceRelay => self.world.silence(self.relay, wrong),
+            Trouble::SilenceRelay => self.world.silence(RELAY, wrong),
             Trouble::SeverDirect(one, other) => {
-                if let (Some((_, one, _)), Some((_, other, _))) = (peer(one), peer(other)) {
-                    self.world.sever(one, other, wrong);
-                }
+                self.sever_way(one, other, wrong);
+                self.sever_way(other, one, wrong);
             }
+            Trouble::SeverWay(from, to) => self.sever_way(from, to, wrong),
             Trouble::SeverRelay(number) => {
-                if let Some((_, site, _)) = peer(number) {
-                    self.world.sever(site, self.relay_site, wrong);
+                if let (Some((_, site, _)), Some(relay)) = (peer(number), self.relays.first()) {
+                    self.world.sever(site, relay.site, wrong);
                 }
             }
             Trouble::Reboot(number) => {
@@ -98,12 +98,27 @@ impl Cast<'_> {
                     self.world.reboot(site);
                 }
             }
+            Trouble::Readdress(number) => {
+                if let Some((_, site, _)) = peer(number).filter(|_| wrong) {
+                    self.world.readdress(site);
+                }
+            }
+            Trouble::Roam(number) if wrong => self.leave(number),
+            Trouble::Roam(number) => self.arrive(number),
+            Trouble::Stop(number) => {
+                if let Some((host, _, _)) = peer(number) {
+                    self.world.stop(host, wrong);
+                }
+            }
+            Trouble::KillRelay(number) if wrong => self.kill_relay(number),
+            Trouble::DrainRelay(number, within) if wrong => self.drain_relay(number, within),
+            Trouble::KillRelay(number) | Trouble::DrainRelay(number, _) => self.restart_relay(number),
             Trouble::PesterPeer(number, count) => {
                 if let Some((host, _, _)) = peer(number).filter(|_| wrong) {
                     self.world.pester(host, count, Duration::from_millis(1));
                 }
             }
-            Trouble::PesterRelay(count) if wrong => self.world.pester(self.relay, count, Duration::from_millis(1)),
+            Trouble::PesterRelay(count) if wrong => self.world.pester(RELAY, count, Duration::from_millis(1)),
             Trouble::CloseAll(number) => self.command(number, wrong, &Command::CloseAll),
             Trouble::Shutdown(number) => self.command(number, wrong, &Command::Shutdown),
             Trouble::PesterRelay(_) => {}

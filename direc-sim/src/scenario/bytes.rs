@@ -6,7 +6,7 @@ use direc_core::{Role, Step};
 
 use super::{Call, Incident, Scenario, Side, Trouble, When, Willing};
 use crate::{
-    app::{Answer, Work},
+    app::{Answer, Flow, Work},
     link::LinkConfig,
     nat::{NatConfig, stack},
 };
@@ -84,6 +84,7 @@ impl Bytes<'_> {
             echo: if x & 2 == 0 { 0 } else { 1 + 700 * u64::from(self.next()) },
             upload: if x & 4 == 0 { 0 } else { 1 + 1500 * u64::from(self.next()) },
             datagrams: if x & 8 == 0 { 0 } else { u32::from(self.next()) },
+            flow: None,
         }
     }
 
@@ -142,6 +143,40 @@ impl Bytes<'_> {
         };
         Incident { when, what, lasts: self.flag().then(|| self.moment()) }
     }
+
+    /// What scenarios had not when the first of them were committed: read last, so that those still mean the same.
+    fn later_additions(&mut self, scenario: &mut Scenario) {
+        let count = scenario.peers.len();
+        for _ in 0..self.below(4) {
+            let incident = self.later_incident(count);
+            scenario.incidents.push(incident);
+        }
+        scenario.relays = 1 + usize::from(self.next() > 200);
+        for side in &mut scenario.peers {
+            side.elsewhere = self.flag().then(|| self.boxes());
+        }
+        if let Some(call) = scenario.calls.first_mut()
+            && self.flag()
+        {
+            let rate = Some(10_000 + 2_000 * u64::from(self.next()));
+            call.work.flow = Some(Flow { rate, lasts: self.moment() });
+        }
+    }
+
+    fn later_incident(&mut self, peers: usize) -> Incident {
+        let (when, lasts) = (When::At(self.moment()), self.moment());
+        let (one, other) = (self.below(peers), self.below(peers));
+        let what = match self.below(6) {
+            0 => Trouble::SeverWay(one, other),
+            1 => Trouble::Readdress(one),
+            2 => Trouble::Roam(one),
+            3 => Trouble::Stop(one),
+            4 => Trouble::KillRelay(other),
+            _ => Trouble::DrainRelay(other, self.moment()),
+        };
+        // A process that never goes on cannot be asked to have noticed.
+        Incident { when, what, lasts: Some(lasts) }
+    }
 }
 
 impl Scenario {
@@ -179,9 +214,12 @@ impl Scenario {
             });
         }
         let incidents = (0..bytes.below(4)).map(|_| bytes.incident(count)).collect();
-        Self {
+        let mut scenario = Self {
             peers,
             direct,
+            direct_link: None,
+            relay_link: None,
+            relays: 1,
             direct_mtu: (bytes.next() > 200).then(|| 1280 + bytes.below(56) * 4),
             noise,
             relay_delay: if bytes.flag() { bytes.delay() } else { Duration::ZERO },
@@ -191,8 +229,11 @@ impl Scenario {
             incidents,
             linger: 500 * MS,
             epilogue: true,
+            farewell: true,
             limit: Duration::from_secs(400),
-        }
+        };
+        bytes.later_additions(&mut scenario);
+        scenario
     }
 }
 
@@ -224,7 +265,7 @@ mod tests {
             let scenario = Scenario::from_bytes(&bytes);
             let count = scenario.peers.len();
             prop_assert!((2..=4).contains(&count));
-            prop_assert!((1..=4).contains(&scenario.calls.len()) && scenario.incidents.len() < 4);
+            prop_assert!((1..=4).contains(&scenario.calls.len()) && scenario.incidents.len() < 7);
             for call in &scenario.calls {
                 prop_assert!(call.from < count && call.to < count && call.from != call.to);
             }

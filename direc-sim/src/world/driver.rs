@@ -38,6 +38,9 @@ impl World {
 
     /// Takes all that a node has to say.
     pub(super) fn drain(&mut self, id: HostId) {
+        if self.hosts[id.0].stopped {
+            return;
+        }
         let now = self.instant();
         let mut left = MAX_OUTPUT;
         loop {
@@ -88,6 +91,22 @@ impl World {
         self.buf = buf;
     }
 
+    /// Tells a node at which addresses its sockets are now, as a driver does at the start and after each change.
+    pub(super) fn tell_addresses(&mut self, id: HostId) {
+        let now = self.instant();
+        let host = &mut self.hosts[id.0];
+        let local: Vec<SocketAddr> = host.sockets.keys().map(|&port| SocketAddr::new(host.address, port)).collect();
+        host.node.network_changed(now, &local);
+        self.drain(id);
+    }
+
+    /// Takes the host's wake-up out of the queue.
+    pub(super) fn unschedule(&mut self, id: HostId) {
+        if let Some((key, _)) = self.hosts[id.0].wake.take() {
+            self.queue.remove(&key);
+        }
+    }
+
     /// Puts the host's next wake-up in its place in the queue.
     fn schedule(&mut self, id: HostId) {
         let epoch = self.epoch;
@@ -100,9 +119,7 @@ impl World {
         if wake.map(|(at, _)| at) == standing && wake.is_some() {
             return;
         }
-        if let Some((key, _)) = host.wake.take() {
-            self.queue.remove(&key);
-        }
+        self.unschedule(id);
         if let Some((at, why)) = wake {
             let key = self.put(at, Event::Wake(id));
             self.hosts[id.0].wake = Some((key, why));

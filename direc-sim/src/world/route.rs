@@ -19,8 +19,8 @@ impl World {
     pub(super) fn send(&mut self, mut packet: Packet) {
         self.trace.sent(self.now, &packet);
         let host = &self.hosts[packet.from.0];
-        let (site_id, silent) = (host.site, host.silent);
-        if silent {
+        let (site_id, cut_off) = (host.site, host.silent || host.away);
+        if cut_off {
             return self.lose(DropCause::Silenced, packet);
         }
         let site = &mut self.sites[site_id.0];
@@ -103,8 +103,12 @@ impl World {
 
     fn arrive(&mut self, id: HostId, packet: Packet) {
         let host = &mut self.hosts[id.0];
-        if host.silent {
+        if host.silent || host.away || host.stopped {
             return self.lose(DropCause::Silenced, packet);
+        }
+        // It may have moved on while the packet was on its cable.
+        if host.address != packet.dst.ip() {
+            return self.lose(DropCause::NoSocket, packet);
         }
         let Some(&link) = host.sockets.get(&packet.dst.port()) else {
             return self.lose(DropCause::NoSocket, packet);

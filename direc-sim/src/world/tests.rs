@@ -197,3 +197,70 @@ fn a_node_that_never_sleeps_is_caught() {
     let stuck = world.stuck().unwrap();
     assert_eq!((stuck.host, stuck.why), (host, Some(WakeReason::Probe)));
 }
+
+#[test]
+fn a_way_may_be_severed_one_way_only() {
+    let mut pair = home_and_server("easy", LinkConfig::default());
+    let (server_site, home_site) = (pair.world.site_of(pair.server), pair.world.site_of(pair.home));
+    pair.world.sever_way(server_site, home_site, true);
+    pair.send(pair.server_address, b"heard, and not answered");
+    pair.finish();
+    assert_eq!((pair.received(pair.server).len(), pair.received(pair.home).len()), (1, 0));
+}
+
+#[test]
+fn a_stopped_process_hears_nothing_of_what_came_meanwhile() {
+    let mut pair = home_and_server("easy", LinkConfig::delay(MS));
+    pair.world.stop(pair.server, true);
+    pair.send(pair.server_address, b"lost");
+    pair.finish();
+    pair.world.stop(pair.server, false);
+    pair.send(pair.server_address, b"heard");
+    pair.finish();
+    let heard: Vec<Vec<u8>> = pair.received(pair.server).into_iter().map(|received| received.data).collect();
+    assert_eq!(heard, [b"heard"]);
+}
+
+#[test]
+fn another_public_address_is_not_told_and_the_old_one_leads_nowhere() {
+    for boxes in ["easy", "double-eim", "fw", "none"] {
+        let mut pair = home_and_server(boxes, LinkConfig::delay(MS));
+        pair.send(pair.server_address, b"before");
+        pair.finish();
+        pair.world.readdress(pair.world.site_of(pair.home));
+        let old = pair.received(pair.server)[0].from;
+        pair.world.with_raw(pair.server, |raw| raw.send(MAIN, old, b"to the old address"));
+        pair.send(pair.server_address, b"after");
+        pair.finish();
+        assert_ne!(pair.received(pair.server)[1].from.ip(), old.ip(), "{boxes}");
+        assert_eq!(pair.received(pair.home).len(), 2, "{boxes}: echoes only");
+    }
+}
+
+#[test]
+fn a_host_that_roams_is_reached_where_it_is_and_not_where_it_was() {
+    for boxes in ["easy", "none"] {
+        let mut pair = home_and_server(boxes, LinkConfig::delay(MS));
+        let elsewhere = pair.world.add_site(&SiteConfig::new("elsewhere", stack(boxes).unwrap()));
+        pair.send(pair.server_address, b"from home");
+        pair.world.leave(pair.home);
+        pair.send(pair.server_address, b"from nowhere");
+        pair.world.run_until(5 * MS);
+        pair.world.settle(pair.home, elsewhere);
+        pair.send(pair.server_address, b"from elsewhere");
+        pair.finish();
+        let seen = pair.received(pair.server);
+        assert_eq!(seen.len(), 2, "{boxes}");
+        assert_ne!(seen[0].from.ip(), seen[1].from.ip(), "{boxes}");
+        assert_eq!(pair.received(pair.home).len(), 1, "{boxes}: the first echo came too late");
+    }
+}
+
+#[test]
+fn a_process_that_is_replaced_knows_nothing() {
+    let mut pair = home_and_server("easy", LinkConfig::default());
+    pair.send(pair.server_address, b"before");
+    pair.finish();
+    pair.world.replace(pair.server, Box::new(Raw::echo()));
+    assert!(pair.received(pair.server).is_empty());
+}

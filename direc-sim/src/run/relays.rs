@@ -1,0 +1,93 @@
+//! The relays of a scenario: how they come to be, go, and come back as another process.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use direc_core::{Link, Relay, RelayAddress, RelayConfig};
+
+use super::{Cast, PUNCH_PORTS, RELAY_PORT, SetUpError, identity};
+use crate::{
+    crypto::Secrets,
+    rng::Rng,
+    scenario::Scenario,
+    site::SiteConfig,
+    trace::Keep,
+    world::{HostId, SiteId, World},
+};
+
+/// A relay and what it takes to start it anew.
+pub(super) struct Station {
+    pub(super) host: HostId,
+    pub(super) site: SiteId,
+    pub(super) address: RelayAddress,
+    config: RelayConfig,
+    /// Killed or drained: another process takes its place at the repair.
+    down: bool,
+}
+
+impl Station {
+    /// A relay with a site of its own.
+    pub(super) fn open(
+        world: &mut World,
+        scenario: &Scenario,
+        number: usize,
+        provider: &Arc<rustls::crypto::CryptoProvider>,
+        (rng, secrets, keep): (&mut Rng, &Secrets, Keep),
+    ) -> Result<Self, SetUpError> {
+        let name = if number == 0 { "P3".to_owned() } else { format!("P3-{}", number + 1) };
+        let site = world.add_site(&SiteConfig { v6: scenario.v6, ..SiteConfig::new(&name, Vec::new()) });
+        let identity = identity(rng)?;
+        let address = SocketAddr::new(world.next_address(site), RELAY_PORT);
+        let address = RelayAddress { address, key: identity.id() };
+        let mut config = RelayConfig::new(identity, PUNCH_PORTS.to_vec(), provider.clone());
+        config.delay = scenario.relay_delay;
+        config.key_log = keep.bytes.then(|| Arc::new(secrets.clone()) as _);
+        let relay = Relay::new(config.clone(), rng.key(), world.instant()).map_err(|e| SetUpError(e.to_string()))?;
+        let mut ports = vec![(Link::MAIN, RELAY_PORT)];
+        ports.extend((0_u8..).map(Link::punch).zip(PUNCH_PORTS));
+        let host = world.add_host(site, &name, &ports, Box::new(relay));
+        Ok(Self { host, site, address, config, down: false })
+    }
+}
+
+impl Cast<'_> {
+    /// A relay's process is gone, without a word.
+    pub(super) fn kill_relay(&mut self, number: usize) {
+        if let Some(station) = self.relays.get_mut(number) {
+            station.down = true;
+            self.world.stop(station.host, true);
+        }
+    }
+
+    /// A relay says that it wants to be left.
+    pub(super) fn drain_relay(&mut self, number: usize, within: Duration) {
+        if let Some(station) = self.relays.get_mut(number) {
+            station.down = true;
+            self.world.with_relay(station.host, |relay, now| relay.drain(now, within));
+        }
+    }
+
+    /// Another process, with the same key, takes the place of one that is gone or was to go.
+    pub(super) fn restart_relay(&mut self, number: usize) {
+        let Some(station) = self.relays.get_mut(number).filter(|station| station.down) else { return };
+        station.down = false;
+        // These settings were good enough the first time.
+        if let Ok(relay) = Relay::new(station.config.clone(), self.relays_rng.key(), self.world.instant()) {
+            self.world.replace(station.host, Box::new(relay));
+        }
+    }
+
+    /// What the relays have not let go of, though everybody has left.
+    pub(super) fn relay_leaks(&mut self) -> Vec<String> {
+        let mut leaks = Vec::new();
+        for (number, station) in self.relays.iter().enumerate().filter(|(_, station)| !station.down) {
+            let stats = self.world.with_relay(station.host, |relay, _| relay.stats()).unwrap_or_default();
+            let (introductions, connections) = (stats.introductions, stats.connections);
+            if introductions > 0 || connections > 0 {
+                leaks.push(format!(
+                    "relay {number} holds {introductions} introductions, {connections} connections of nobody"
+                ));
+            }
+        }
+        leaks
+    }
+}
