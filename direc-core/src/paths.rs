@@ -52,6 +52,8 @@ const MAX_FRESH: u32 = 16;
 const FRESH_AGAIN: Duration = Duration::from_secs(10);
 /// A connection that has carried no data for this long is at rest.
 const IN_USE: Duration = Duration::from_secs(10);
+/// Data that has been unanswered for this long has made QUIC back off by as much (RFC 9002, section 6.2).
+const LONG_WAIT: Duration = Duration::from_secs(1);
 /// Whoever answers keep-alives leads a little behind whoever sends them, so that one side's serve both.
 const FOLLOWER_LAG: Duration = Duration::from_secs(4);
 
@@ -88,6 +90,8 @@ pub(crate) enum PathEvent {
     GaveUp(DirectFailure),
     /// The path that carries the data looks as if it did not work: perhaps our own address has changed.
     Doubted,
+    /// It answers again after a long time: whoever has backed off need not wait any longer.
+    Recovered,
     /// The relay does not answer when it should.
     RelaySilent,
 }
@@ -281,6 +285,7 @@ impl Paths {
             return Err(DropReason::BadProbe);
         }
         let rested = self.current_candidate().and_then(|current| Some(current.liveness()?.rested()));
+        let waited = self.current_liveness().and_then(|liveness| liveness.waited(now));
         let answered = match via {
             Via::Relay => self.relayed.on_echo(now, fields.nonce),
             Via::Direct(from) => self.at(from).ok_or(DropReason::BadProbe)?.on_echo(now, fields.nonce),
@@ -292,7 +297,8 @@ impl Paths {
         {
             self.life.on_survived(rested);
         }
-        Ok(self.decide(now))
+        let recovered = via == self.current && waited.is_some_and(|waited| waited >= LONG_WAIT);
+        Ok(self.decide(now).or(recovered.then_some(PathEvent::Recovered)))
     }
 
     /// An authentic packet of the connection came this way.

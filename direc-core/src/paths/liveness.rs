@@ -67,6 +67,11 @@ impl Liveness {
         }
     }
 
+    /// How long data has been unanswered, if any is.
+    pub(super) fn waited(&self, now: Instant) -> Option<Duration> {
+        self.asked.map(|asked| now.saturating_duration_since(asked))
+    }
+
     /// Whether data is unanswered.
     pub(super) fn is_asked(&self) -> bool {
         self.asked.is_some()
@@ -101,7 +106,8 @@ impl Liveness {
 
     /// Time passed that nobody lived through, or the network is another: what was unanswered proves nothing.
     pub(super) fn forgive(&mut self, now: Instant) {
-        *self = Self::new(now, self.rtt);
+        // The last answer stays what it was: proof of nothing later.
+        *self = Self { answered: self.answered, ..Self::new(now, self.rtt) };
     }
 
     fn doubt_after(&self) -> Duration {

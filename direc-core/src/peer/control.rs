@@ -43,8 +43,9 @@ const URGENT_PAUSE: Duration = Duration::from_millis(60);
 const URGENT_TRIES: u32 = 12;
 /// A relay that wants to be left later than this need not say so.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
-/// Between two pings that ask whether the relay is still there, and how long they may stay unanswered.
-const CHECK_GAP: Duration = Duration::from_millis(200);
+/// Between two pings that ask whether the relay is still there, one and a half round trips within these bounds; QUIC's own
+/// repeats come later each time. And how long they may stay unanswered.
+const CHECK_GAP: std::ops::RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(400);
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Application close codes of the control connection.
@@ -186,15 +187,26 @@ impl Control {
 
     /// Asks whether the relay is still there; without an answer for some seconds it counts as lost.
     pub(super) fn check(&mut self, now: Instant) {
-        let State::Registered { handle, .. } = &self.state else { return };
-        if self.checked.is_some_and(|checked| checked + CHECK_GAP > now) {
-            return;
+        if self.is_registered() && self.checked.is_none_or(|checked| checked + self.check_gap() <= now) {
+            self.silent_since = Some(self.silent_since.unwrap_or(now));
+            self.ping(now);
         }
+    }
+
+    fn ping(&mut self, now: Instant) {
         self.checked = Some(now);
-        self.silent_since = Some(self.silent_since.unwrap_or(now));
-        if let Some(connection) = self.quic.get_mut(*handle) {
+        if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
             connection.ping();
         }
+    }
+
+    fn check_gap(&self) -> Duration {
+        (self.rtt.unwrap_or_default() * 3 / 2).clamp(*CHECK_GAP.start(), *CHECK_GAP.end())
+    }
+
+    /// When the relay is to be asked again, while it does not answer.
+    fn check_again_at(&self) -> Option<Instant> {
+        self.silent_since.and(self.checked).map(|checked| checked + self.check_gap())
     }
 
     /// The network is another: the relay is to hear so at once (RFC 9000, section 9.2), or to be tried again.
@@ -299,6 +311,9 @@ impl Control {
         self.quic.handle_timeout(now);
         if self.silent_since.is_some_and(|since| since + CHECK_PATIENCE <= now) && self.is_registered() {
             self.lose(now, RelayError::Lost);
+        }
+        if self.check_again_at().is_some_and(|at| at <= now) && self.is_registered() {
+            self.ping(now);
         }
         match &self.state {
             State::Waiting { until } if *until <= now => self.connect(now),
@@ -514,7 +529,10 @@ impl Control {
         let own = match &self.state {
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } => Some(*deadline),
             State::Waiting { until } => Some(*until),
-            State::Registered { .. } => self.silent_since.map(|since| since + CHECK_PATIENCE),
+            State::Registered { .. } => {
+                let lost = self.silent_since.map(|since| since + CHECK_PATIENCE);
+                lost.into_iter().chain(self.check_again_at()).min()
+            }
             State::Over => None,
         };
         (self.quic.poll_timeout(), own)

@@ -171,6 +171,7 @@ impl Session {
                 ctx.trouble.address = true;
                 self.move_quic(ctx);
             }
+            PathEvent::Recovered => self.refresh_quic(ctx.now),
             PathEvent::Doubted => {
                 ctx.trouble.address = true;
                 self.check_relay(ctx);
