@@ -118,11 +118,10 @@ impl Peer {
     /// Refreshes soon: where this peer is may not be where it was.
     pub(super) fn refresh_soon(&mut self, relay: usize, at_once: bool) {
         let Some(registration) = self.relays.get_mut(relay) else { return };
-        let last = registration.refreshed_at.filter(|_| !at_once);
-        if registration.refresh_at.is_some() && last.is_none_or(|last| last + REFRESH_AGAIN <= self.now) {
-            registration.refresh_at = Some(self.now);
-            self.refresh(relay);
-        }
+        let earliest = registration.refreshed_at.filter(|_| !at_once).map(|last| last + REFRESH_AGAIN);
+        let soon = earliest.map_or(self.now, |earliest| earliest.max(self.now));
+        registration.refresh_at = registration.refresh_at.map(|at| at.min(soon));
+        self.refresh(relay);
     }
 
     pub(super) fn send_cookie(&mut self, relay: usize, cookie: [u8; 16], purpose: Purpose, about: &StepAbout) {
@@ -148,7 +147,7 @@ impl Peer {
 
     /// The relay hears this peer from another address than before: NATs do that in silence.
     fn on_address_changed(&mut self, relay: usize) {
-        self.refresh_soon(relay, false);
+        self.refresh_soon(relay, true);
         self.hurry_all();
     }
 

@@ -4,6 +4,7 @@
 
 mod attachments;
 mod introduced;
+mod nudge;
 mod packets;
 mod resumed;
 mod transmit;
@@ -20,6 +21,7 @@ use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig
 
 pub(super) use attachments::Attachment;
 use attachments::Attachments;
+use nudge::Nudge;
 
 use super::{
     introduction::Introduction,
@@ -84,6 +86,8 @@ pub(super) struct Session {
     handle: Option<Handle>,
     ledger: Arc<Ledger>,
     paths: Paths,
+    /// A ping whose answer the data waits for.
+    nudge: Option<Nudge>,
     /// The relay's address that the program was told last.
     relay: SocketAddr,
     deadline: Option<Instant>,
@@ -165,6 +169,7 @@ impl Session {
             handle: None,
             ledger,
             paths: Paths::new(ctx.now, role, options.policy, rng.fork()),
+            nudge: None,
             relay: shared.relay(0),
             deadline: Some(deadline),
             was_asked: false,
@@ -256,6 +261,11 @@ impl Session {
             return;
         }
         self.attachments.handle_timeout(ctx.now, &mut self.rng);
+        if self.nudge.as_mut().is_some_and(|nudge| nudge.poll(ctx.now))
+            && let Some(connection) = self.connection_mut()
+        {
+            connection.ping();
+        }
         if let Some(event) = self.paths.handle_timeout(ctx.now) {
             self.on_path_event(event, ctx);
         }
@@ -408,7 +418,9 @@ impl Session {
         } else {
             (self.paths.poll_timeout(now), self.attachments.poll_timeout())
         };
+        let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
+        let quic = quic.into_iter().chain(nudge).min();
         let introduction = self.deadline.into_iter().chain(attachments).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()

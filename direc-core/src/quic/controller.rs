@@ -35,7 +35,8 @@ pub(crate) struct Ledger {
     start: Instant,
     /// When the latest packet left that has been acknowledged, in nanoseconds from the start; 0 before the first.
     acknowledged: AtomicU64,
-    /// Bytes sent and not heard of. A side that only acknowledges hears of nothing, hence the window beside it.
+    /// Bytes sent and not heard of. A side that only acknowledges hears of nothing, hence beside it the largest window
+    /// of the epoch: no more was ever in flight.
     in_flight: AtomicU64,
     window: AtomicU64,
 }
@@ -65,12 +66,15 @@ impl Ledger {
 
 impl ControllerFactory for EpochConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Epoch {
+        let in_flight = self.ledger.in_flight.load(Ordering::Relaxed);
+        let epoch = Epoch {
             inner: self.inner.clone().build(now, current_mtu),
             born: now,
-            before: self.ledger.in_flight.load(Ordering::Relaxed).min(self.ledger.window.load(Ordering::Relaxed)),
+            before: in_flight.min(self.ledger.window.load(Ordering::Relaxed)),
             ledger: self.ledger.clone(),
-        })
+        };
+        self.ledger.window.store(epoch.window(), Ordering::Relaxed);
+        Box::new(epoch)
     }
 }
 
@@ -98,7 +102,7 @@ impl Epoch {
 impl Controller for Epoch {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.ledger.in_flight.fetch_add(bytes, Ordering::Relaxed);
-        self.ledger.window.store(self.window(), Ordering::Relaxed);
+        self.ledger.window.fetch_max(self.window(), Ordering::Relaxed);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -186,6 +190,21 @@ mod tests {
         let (_, mut new, start) = moved();
         new.on_congestion_event(start + Duration::from_secs(2), start, false, 10_000);
         assert_eq!(new.window(), new.initial_window());
+    }
+
+    #[test]
+    fn a_window_that_shrank_below_what_is_in_flight_does_not_block_the_next_path() {
+        let (_, _, start) = moved();
+        let factory = Arc::new(EpochConfig::new(Ledger::new(start)));
+        let mut old = factory.clone().build(start, 1200);
+        let in_flight = old.window() - 1200;
+        old.on_sent(start, in_flight, 10);
+        let soon = start + Duration::from_millis(100);
+        old.on_congestion_event(soon, soon, false, 1200);
+        old.on_sent(soon, 1200, 11);
+        assert!(old.window() < in_flight);
+        let new = factory.build(start + Duration::from_secs(1), 1200);
+        assert!(new.window() > in_flight, "{in_flight} in flight, {} allowed", new.window());
     }
 
     #[test]

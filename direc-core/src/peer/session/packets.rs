@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{EcnCodepoint, VarInt};
 
-use super::{MAX_EARLY, Session, State, introduced::not_direct, slot, virtual_address};
+use super::{MAX_EARLY, Nudge, Session, State, introduced::not_direct, slot, virtual_address};
 use crate::{
     CloseReason, ConnectError, DirectFailure, PathPolicy, PeerEvent,
     drops::DropReason,
@@ -75,6 +75,7 @@ impl Session {
             self.on_authentic(via, ctx);
         }
         if let Some(sent) = self.ledger.acknowledged().filter(|_| self.ledger.acknowledged() != acknowledged) {
+            self.nudge = self.nudge.filter(|nudge| !nudge.is_answered_by(sent));
             let rtt = self.connection().map_or(std::time::Duration::ZERO, quinn_proto::Connection::rtt);
             self.paths.on_acknowledged(now, sent, rtt, self.ledger.is_waiting());
         }
@@ -222,6 +223,7 @@ impl Session {
         if let Some(connection) = self.connection_mut() {
             connection.path_changed(now);
             connection.ping();
+            self.nudge = Some(Nudge::new(now, self.paths.rtt()));
         }
     }
 
