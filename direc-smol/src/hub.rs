@@ -6,6 +6,7 @@ mod streams;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -16,7 +17,7 @@ use direc_core::{
     Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, Peer,
     PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
 };
-use relay_state::RelayState;
+use relay_state::RelayStates;
 pub(crate) use streams::End;
 
 use crate::{
@@ -37,7 +38,7 @@ const BUSY: (u32, &[u8]) = (0, b"too many connections wait to be accepted");
 /// direc-core's peer, and everything that its events are waited for with.
 pub(crate) struct PeerMachine {
     pub(crate) core: Peer,
-    pub(crate) relay: RelayState,
+    pub(crate) relays: RelayStates,
     pub(crate) feed: Feed<PeerNews>,
     pub(crate) signals: Arc<PeerSignals>,
     /// Connections that stand, or have ended and still have handles.
@@ -72,10 +73,11 @@ pub(crate) enum Next<T> {
 }
 
 impl PeerMachine {
-    pub(crate) fn new(core: Peer) -> Self {
+    /// Around a peer that registers at these relays.
+    pub(crate) fn new(core: Peer, relays: impl IntoIterator<Item = SocketAddr>) -> Self {
         Self {
             core,
-            relay: RelayState::default(),
+            relays: RelayStates::new(relays),
             feed: Feed::new(),
             signals: Arc::default(),
             conns: BTreeMap::new(),
@@ -95,7 +97,7 @@ impl PeerMachine {
     ) -> Result<(ConnId, Arc<Bell>), ConnectError> {
         let conn = self.core.connect(now, peer, options).map_err(|error| match error {
             // By the program, or because the relay will not have this peer: then that is what to tell.
-            MisuseError::ShutDown => ConnectError::Relay(self.relay.last_word()),
+            MisuseError::ShutDown => ConnectError::Relay(self.relays.last_word()),
             _ => ConnectError::Limit,
         })?;
         let done = Arc::<Bell>::default();
@@ -170,15 +172,20 @@ impl PeerMachine {
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
         match event {
             PeerEvent::Registered { relay } => {
-                self.on_relay(now, RelayState::on_registered, PeerNews::Registered { relay }, wakes);
+                self.relays.on_registered(relay);
+                self.on_relay(now, PeerNews::Registered { relay }, wakes);
             }
-            PeerEvent::Warm { relay } => self.on_relay(now, RelayState::on_warm, PeerNews::Warm { relay }, wakes),
+            PeerEvent::Warm { relay } => {
+                self.relays.on_warm(relay);
+                self.on_relay(now, PeerNews::Warm { relay }, wakes);
+            }
             PeerEvent::Unanswered { relay } => {
-                self.on_relay(now, RelayState::on_unanswered, PeerNews::Unanswered { relay }, wakes);
+                self.relays.on_unanswered(relay);
+                self.on_relay(now, PeerNews::Unanswered { relay }, wakes);
             }
             PeerEvent::RelayLost { relay, error } => {
-                let lost = error.clone();
-                self.on_relay(now, |state| state.on_lost(lost), PeerNews::RelayLost { relay, error }, wakes);
+                self.relays.on_lost(relay, &error);
+                self.on_relay(now, PeerNews::RelayLost { relay, error }, wakes);
             }
             PeerEvent::RelayDraining { relay, within } => {
                 self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
@@ -209,8 +216,8 @@ impl PeerMachine {
         }
     }
 
-    fn on_relay(&mut self, now: Instant, change: impl FnOnce(&mut RelayState), news: PeerNews, wakes: &mut Wakes) {
-        change(&mut self.relay);
+    /// A registration has changed.
+    fn on_relay(&mut self, now: Instant, news: PeerNews, wakes: &mut Wakes) {
         self.feed.publish(now, &news, wakes);
         wakes.ring(&self.signals.relay);
     }
@@ -292,7 +299,7 @@ impl Machine for PeerMachine {
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes) {
         self.core.shutdown(now);
         self.over = true;
-        self.relay.on_lost(RelayError::ShutDown);
+        self.relays.on_shut_down();
         self.signals.ring_all(wakes);
     }
 
@@ -302,7 +309,7 @@ impl Machine for PeerMachine {
 
     fn ended(&mut self, wakes: &mut Wakes) {
         self.over = true;
-        self.relay.on_lost(RelayError::ShutDown);
+        self.relays.on_shut_down();
         self.feed.close(wakes);
         for attempt in self.attempts.values_mut() {
             attempt.fail(ConnectError::Relay(RelayError::ShutDown), wakes);

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
 use async_io::Async;
@@ -42,6 +42,25 @@ pub(crate) enum Sent {
 impl Socket {
     pub(crate) fn bind(link: Link, address: SocketAddr) -> Result<Self, BindError> {
         Self::open(link, address).map_err(|error| BindError::Socket { address, error })
+    }
+
+    /// A peer's one socket: where nothing else is asked for, for IPv6 and IPv4 side by side.
+    pub(crate) fn bind_peer(wish: Option<SocketAddr>) -> Result<Self, BindError> {
+        match wish {
+            Some(address) => Self::bind(Link::MAIN, address),
+            None => Self::bind_any(0),
+        }
+    }
+
+    /// On all addresses, of IPv4 only where there is no IPv6.
+    pub(crate) fn bind_any(port: u16) -> Result<Self, BindError> {
+        match Self::bind(Link::MAIN, (Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(BindError::Socket { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
+                log::info!("no socket for IPv6 ({error}): IPv4 alone");
+                Self::bind(Link::MAIN, (Ipv4Addr::UNSPECIFIED, port).into())
+            }
+            result => result,
+        }
     }
 
     fn open(link: Link, address: SocketAddr) -> io::Result<Self> {
