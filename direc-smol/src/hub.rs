@@ -41,6 +41,8 @@ pub(crate) struct PeerMachine {
     pub(crate) relays: RelayStates,
     pub(crate) feed: Feed<PeerNews>,
     pub(crate) signals: Arc<PeerSignals>,
+    /// The socket's local address.
+    pub(crate) bound: SocketAddr,
     /// Connections that stand, or have ended and still have handles.
     conns: BTreeMap<ConnId, Conn>,
     attempts: BTreeMap<ConnId, Attempt>,
@@ -73,13 +75,14 @@ pub(crate) enum Next<T> {
 }
 
 impl PeerMachine {
-    /// Around a peer that registers at these relays.
-    pub(crate) fn new(core: Peer, relays: impl IntoIterator<Item = SocketAddr>) -> Self {
+    /// Around a peer that registers at these relays, on a socket that is bound so.
+    pub(crate) fn new(core: Peer, relays: impl IntoIterator<Item = SocketAddr>, bound: SocketAddr) -> Self {
         Self {
             core,
             relays: RelayStates::new(relays),
             feed: Feed::new(),
             signals: Arc::default(),
+            bound,
             conns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
@@ -288,6 +291,12 @@ impl Machine for PeerMachine {
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().map(|wake| wake.at)
+    }
+
+    fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes) {
+        self.bound = bound;
+        self.core.network_changed(now, &local);
+        self.feed.publish(now, &PeerNews::NetworkChanged { bound, local }, wakes);
     }
 
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {

@@ -31,6 +31,7 @@ mod error;
 mod feed;
 mod hub;
 mod key;
+mod network;
 mod news;
 mod node;
 mod outbox;

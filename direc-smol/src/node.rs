@@ -5,6 +5,7 @@
 //! All this is decided under the lock, so no wake-up can get lost.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -34,6 +35,8 @@ pub(crate) trait Machine: Send + 'static {
     fn handle_timeout(&mut self, now: Instant);
     fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit>;
     fn poll_timeout(&mut self) -> Option<Instant>;
+    /// The network has changed, or may have: here are the socket's address and where it is reached from nearby.
+    fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes);
     /// Hands all events out; tasks to be woken are left in `wakes`.
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes);
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes);

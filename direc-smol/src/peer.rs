@@ -11,6 +11,7 @@ use rustls::KeyLog;
 use crate::{
     BindError, Connection, Watch, driver,
     hub::{Next, PeerMachine},
+    network::Network,
     node::{Guard, Node},
     provider, resolve,
     signal::PeerSignals,
@@ -27,7 +28,7 @@ pub struct PeerOptions {
     /// Whom to accept. Nobody by default.
     pub consent: Consent,
     /// The local address; `None`, the default, takes all addresses, IPv6 and IPv4 where there are both, and a port the
-    /// system picks.
+    /// system picks. Should the machine lose the address, the peer goes on with all addresses.
     pub local: Option<SocketAddr>,
     /// The waits.
     pub timing: PeerTiming,
@@ -81,7 +82,6 @@ pub struct Peer {
     guard: Arc<Guard<PeerMachine>>,
     signals: Arc<PeerSignals>,
     id: NodeId,
-    local: SocketAddr,
 }
 
 impl Peer {
@@ -94,8 +94,8 @@ impl Peer {
     /// [`BindError`] names what could not be had. An unreachable relay is no such error: see [`Peer::registered`].
     pub async fn bind(options: PeerOptions) -> Result<Self, BindError> {
         let socket = Socket::bind_peer(options.local)?;
-        let local = socket.local_addr();
-        let relays = resolve::relays(&options.relays, local).await?;
+        let bound = socket.local_addr();
+        let relays = resolve::relays(&options.relays, bound).await?;
         let addresses: Vec<SocketAddr> = relays.iter().map(|relay| relay.address).collect();
         let mut config = PeerConfig::new(options.identity, relays[0], provider::provider());
         config.relays = relays;
@@ -105,11 +105,13 @@ impl Peer {
         config.key_log = options.key_log;
 
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
-        let machine = PeerMachine::new(core, addresses);
+        let mut machine = PeerMachine::new(core, addresses.clone(), bound);
         let (id, signals) = (machine.core.id(), machine.signals.clone());
+        let network = Network::new(addresses);
+        machine.core.network_changed(Instant::now(), &network.local(bound));
         let node = Arc::new(Node::new(machine));
-        driver::start(node.clone(), vec![socket], "direc-peer")?;
-        Ok(Self { guard: Arc::new(Guard(node)), signals, id, local })
+        driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
+        Ok(Self { guard: Arc::new(Guard(node)), signals, id })
     }
 
     /// This peer's ID.
@@ -117,9 +119,9 @@ impl Peer {
         self.id
     }
 
-    /// The socket's local address.
+    /// The socket's local address. It may be another one after the network has changed.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.guard.look(|machine| machine.bound)
     }
 
     /// Done when any of the relays knows this peer, so that others can connect to it.
@@ -212,7 +214,7 @@ impl Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -85,7 +85,7 @@ impl RelayServer {
         let core = direc_core::Relay::new(config, provider::seed()?, Instant::now())?;
         let id = core.id();
         let node = Arc::new(Node::new(RelayMachine { core, feed: Feed::new() }));
-        driver::start(node.clone(), sockets, "direc-relay")?;
+        driver::start(node.clone(), sockets, None, "direc-relay")?;
         Ok(Self { guard: Guard(node), id, local, punch })
     }
 
@@ -177,6 +177,9 @@ impl Machine for RelayMachine {
     fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().map(|wake| wake.at)
     }
+
+    /// Not watched for: a relay is where its URL says it is.
+    fn network_changed(&mut self, _now: Instant, _bound: SocketAddr, _local: Vec<SocketAddr>, _wakes: &mut Wakes) {}
 
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {
         while let Some(event) = self.core.poll_event() {

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use async_io::Async;
@@ -23,12 +24,17 @@ const RECEIVE_BUFFER: usize = 1 << 16;
 /// The most bytes that one GSO send may hold: the largest UDP payload over IPv4.
 const SEND_LIMIT: usize = 65_507;
 
+/// So many sends in a row that failed for the socket's sake make it a broken one.
+const BROKEN: u32 = 3;
+
 /// A bound UDP socket that never blocks.
 pub(crate) struct Socket {
     pub(crate) io: Async<UdpSocket>,
     pub(crate) link: Link,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Sends in a row that failed as they do when the socket's address or interface has gone.
+    broken: AtomicU32,
 }
 
 /// What sending came to.
@@ -63,6 +69,15 @@ impl Socket {
         }
     }
 
+    /// A peer's socket in place of one bound to `old`: on the same port if that is free, and on all addresses if the old
+    /// one has gone.
+    pub(crate) fn bind_again(old: SocketAddr, address_gone: bool, port: u16) -> Result<Self, BindError> {
+        if address_gone || (old.is_ipv6() && old.ip().is_unspecified()) {
+            return Self::bind_any(port);
+        }
+        Self::bind(Link::MAIN, SocketAddr::new(old.ip(), port))
+    }
+
     fn open(link: Link, address: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() && address.ip().is_unspecified() {
@@ -81,11 +96,27 @@ impl Socket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         make_room_for_ecn(&socket);
         let local = socket.local_addr()?;
-        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local })
+        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local, broken: AtomicU32::new(0) })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether everything that was sent lately failed, in ways that another socket might not.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) >= BROKEN
+    }
+
+    fn note(&self, error: Option<&io::Error>) {
+        match error {
+            None if self.broken.load(Ordering::Relaxed) == 0 => {}
+            None => self.broken.store(0, Ordering::Relaxed),
+            Some(error) if is_the_sockets_fault(error) => {
+                self.broken.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Takes what has arrived, at most [`RECEIVE_BATCH`] buffers; says how many.
@@ -137,11 +168,15 @@ impl Socket {
                 src_ip: None,
             };
             match self.state.try_send(UdpSockRef::from(&self.io), &outgoing) {
-                Ok(()) => offset += length,
+                Ok(()) => {
+                    self.note(None);
+                    offset += length;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Full { offset, failed },
                 // The driver took offence at GSO, and quinn-udp has noted it: again, one by one.
                 Err(_) if length > segment && self.state.max_gso_segments() < most => {}
                 Err(error) => {
+                    self.note(Some(&error));
                     failed += length.div_ceil(segment) as u64;
                     log::debug!("sending {length} bytes from {} to {destination}: {error}", self.local);
                     offset += length;
@@ -161,6 +196,12 @@ impl Socket {
             other => other,
         }
     }
+}
+
+/// Not where there is no way to the destination for now: with the next network there is, by the same socket.
+fn is_the_sockets_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, BrokenPipe, InvalidInput, NotConnected, PermissionDenied};
+    matches!(error.kind(), AddrNotAvailable | InvalidInput | PermissionDenied | NotConnected | BrokenPipe)
 }
 
 /// quinn-udp 0.6.3 asks for timestamps, which leave no room for the ECN bits in its 96 bytes of control messages when a
