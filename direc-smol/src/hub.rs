@@ -14,13 +14,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 pub(crate) use conn::{Conn, PathCursor};
 use direc_core::{
-    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, Peer,
-    PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
+    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, PathStatus,
+    Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
 };
 use relay_state::RelayStates;
 pub(crate) use streams::End;
 
 use crate::{
+    connection::ConnectionStatus,
     feed::Feed,
     news::PeerNews,
     node::Machine,
@@ -170,6 +171,24 @@ impl PeerMachine {
 
     pub(crate) fn conn(&self, conn: ConnId) -> Option<&Conn> {
         self.conns.get(&conn)
+    }
+
+    /// All paths of a connection; none once it has ended.
+    pub(crate) fn paths(&mut self, conn: ConnId) -> Vec<PathStatus> {
+        // The core knows it for some round trips longer.
+        let stands = self.conns.get(&conn).is_some_and(|entry| entry.closed.is_none());
+        let connection = if stands { self.core.connection(conn) } else { None };
+        connection.map(|connection| connection.paths()).unwrap_or_default()
+    }
+
+    /// All connections that stand.
+    pub(crate) fn connections(&mut self) -> Vec<ConnectionStatus> {
+        let standing = self.conns.iter().filter(|(_, entry)| entry.closed.is_none());
+        let mut shown: Vec<_> = standing.map(|(&conn, entry)| entry.status(conn)).collect();
+        for status in &mut shown {
+            status.paths = self.paths(status.conn);
+        }
+        shown
     }
 
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {

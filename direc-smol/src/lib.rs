@@ -44,7 +44,7 @@ mod send_stream;
 mod signal;
 mod socket;
 
-pub use connection::Connection;
+pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
     DropReason, Drops, IdError, Identity, MAX_RELAYS, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus,

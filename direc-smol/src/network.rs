@@ -27,6 +27,10 @@ const BROKEN_FOR: Duration = Duration::from_secs(1);
 /// How the machine's network is looked at.
 type Eyes = Box<dyn FnMut() -> Picture + Send>;
 
+/// The addresses of a network that a test paints.
+#[cfg(test)]
+pub(crate) type Painted = std::sync::Arc<std::sync::Mutex<Vec<std::net::IpAddr>>>;
+
 /// The watch over one peer's network.
 pub(crate) struct Network {
     eyes: Eyes,
@@ -80,6 +84,18 @@ impl Network {
             broken_since: None,
             may_rebind: false,
         }
+    }
+
+    /// A watch over a network that a test paints, and that is looked at all the time.
+    #[cfg(test)]
+    pub(crate) fn painted(painted: &Painted) -> Self {
+        let (painted, now) = (painted.clone(), Instant::now());
+        let eyes = move || {
+            let addresses = painted.lock().map(|painted| painted.clone()).unwrap_or_default();
+            let interfaces = addresses.into_iter().map(|ip| ("eth0".to_owned(), ip)).collect();
+            Picture { interfaces, sources: Vec::new() }
+        };
+        Self::with(Notices::every(Duration::from_millis(5), now), false, Box::new(eyes), now)
     }
 
     /// Where machines on this one's own networks reach a socket that is bound so. Relays on this machine introduce no

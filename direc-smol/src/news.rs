@@ -92,6 +92,11 @@ pub enum RelayNews {
         /// The reason given to P2.
         reason: RefuseReason,
     },
+    /// The relay is going down, and has told its peers.
+    Draining {
+        /// By then it is gone.
+        within: Duration,
+    },
     /// The relay took a step of the seed's.
     Step(StepTaken),
 }

@@ -9,7 +9,7 @@ use direc_core::{
 use rustls::KeyLog;
 
 use crate::{
-    BindError, Connection, Watch, driver,
+    BindError, Connection, ConnectionStatus, Watch, driver,
     hub::{Next, PeerMachine},
     network::Network,
     node::{Guard, Node},
@@ -93,6 +93,14 @@ impl Peer {
     /// # Errors
     /// [`BindError`] names what could not be had. An unreachable relay is no such error: see [`Peer::registered`].
     pub async fn bind(options: PeerOptions) -> Result<Self, BindError> {
+        Self::bind_under(options, Network::new).await
+    }
+
+    /// As [`Peer::bind`], with a watch over the network for these relays.
+    async fn bind_under(
+        options: PeerOptions,
+        network: impl FnOnce(Vec<SocketAddr>) -> Network,
+    ) -> Result<Self, BindError> {
         let socket = Socket::bind_peer(options.local)?;
         let bound = socket.local_addr();
         let relays = resolve::relays(&options.relays, bound).await?;
@@ -107,7 +115,7 @@ impl Peer {
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
         let mut machine = PeerMachine::new(core, addresses.clone(), bound);
         let (id, signals) = (machine.core.id(), machine.signals.clone());
-        let network = Network::new(addresses);
+        let network = network(addresses);
         machine.core.network_changed(Instant::now(), &network.local(bound));
         let node = Arc::new(Node::new(machine));
         driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
@@ -188,6 +196,11 @@ impl Peer {
             Next::Some((conn, peer)) => Some(Offer { guard: self.guard.clone(), conn, peer, answered: false }),
             Next::Over => None,
         }
+    }
+
+    /// How all connections stand now, also those that wait to be accepted. It keeps none of them open.
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        self.guard.look(PeerMachine::connections)
     }
 
     /// The news of this peer, from now on.
@@ -275,3 +288,6 @@ impl Drop for Offer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ use crate::{
     socket::Socket,
 };
 
+/// A drain takes no longer: a day, lest the clock overflow.
+const LONGEST_DRAIN: Duration = Duration::from_secs(86_400);
+
 /// How a [`RelayServer`] is set up.
 #[derive(Clone)]
 pub struct RelayOptions {
@@ -129,6 +132,21 @@ impl RelayServer {
     /// Datagrams that the system would not send.
     pub fn send_failures(&self) -> u64 {
         self.guard.send_failures()
+    }
+
+    /// Tells all peers to be elsewhere `within` that time and waits until they are, or it has passed: meanwhile the
+    /// relay forwards what there is and introduces nobody. Then it ends as [`RelayServer::close`] has it.
+    ///
+    /// It goes on even if nobody waits for it; [`RelayServer::close`] cuts it short. Called again, or after that, it only
+    /// waits for the end.
+    pub async fn drain(&self, within: Duration) {
+        let within = within.min(LONGEST_DRAIN);
+        let drain = |machine: &mut RelayMachine, now: Instant, wakes: &mut Wakes| {
+            machine.core.drain(now, within);
+            machine.feed.publish(now, &RelayNews::Draining { within }, wakes);
+        };
+        self.guard.drain(within, drain);
+        self.guard.until_ended().await;
     }
 
     /// Says good-bye to everyone and waits until it is said, at most 3 s; then the sockets are closed and the driver's
