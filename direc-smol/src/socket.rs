@@ -297,4 +297,20 @@ mod tests {
         assert!(matches!(socket.send(&transmit(good, None), &[0; 70_000], 0), Sent::Done { failed: 1 }));
         assert!(matches!(socket.send(&transmit(good, None), b"here", 0), Sent::Done { failed: 0 }));
     }
+
+    /// Linux says so of a way that leads off the machine.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_is_broken_while_all_it_sends_fails_for_its_own_sake() {
+        let socket = socket("127.0.0.1:0");
+        let (good, bad) = (socket.local_addr(), "192.0.2.1:9".parse().unwrap());
+        for _ in 0..BROKEN {
+            assert!(!socket.is_broken());
+            socket.send(&transmit(bad, None), b"lost", 0);
+        }
+        assert!(socket.is_broken());
+        socket.send(&transmit(good, None), b"here", 0);
+        assert!(!socket.is_broken());
+        assert!(!is_the_sockets_fault(&io::ErrorKind::NetworkUnreachable.into()), "another socket has no way either");
+    }
 }
