@@ -3,6 +3,7 @@
 mod interfaces;
 mod nap;
 mod notices;
+mod waking;
 
 use std::{
     net::SocketAddr,
@@ -13,6 +14,7 @@ use std::{
 use interfaces::Picture;
 use nap::Naps;
 use notices::Notices;
+use waking::Waking;
 
 /// How long after a notice to look: changes come in bursts, and a person must not notice.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -36,6 +38,7 @@ pub(crate) struct Network {
     eyes: Eyes,
     notices: Notices,
     naps: Naps,
+    waking: Waking,
     seen: Picture,
     looked_at: Instant,
     asked_at: Instant,
@@ -75,6 +78,7 @@ impl Network {
             eyes,
             notices,
             naps: Naps::new(now, SystemTime::now()),
+            waking: Waking::new(),
             looked_at: now,
             asked_at: now,
             look_at: None,
@@ -110,14 +114,14 @@ impl Network {
         [self.look_at, self.notices.due(), broken].into_iter().flatten().min()
     }
 
-    /// Asks for notices; whether one has come. The next one wakes the task.
+    /// Asks for notices; whether one has come, or the machine may have woken up. The next one wakes the task.
     pub(crate) fn ask(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         self.asked_at = now;
         let noticed = self.notices.poll(cx, now);
         if noticed {
             self.on_notice(now);
         }
-        noticed
+        noticed | self.waking.poll(cx)
     }
 
     fn on_notice(&mut self, now: Instant) {

@@ -1,6 +1,6 @@
 //! Whether this program was out of the world for a while: the machine asleep, or the program stopped.
 //!
-//! It costs a look at two clocks whenever the driver is awake anyway, and no waking up. On Linux the steady clock stands
+//! It costs a look at two clocks whenever the driver is awake anyway. On Linux the steady clock stands
 //! still while the machine sleeps and the wall clock does not; where both go on, the driver wakes up late. Should the
 //! wall clock be put forward, that is taken for a nap: a registration too many, no harm.
 
