@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Inside: `node` is the lock around a state machine, `driver` the thread that serves it, `hub` brings a peer's events
-//! to the tasks that wait for them.
+//! to the tasks that wait for them, `network` notices when the machine's network has changed.
 
 mod connection;
 mod driver;
