@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::{net::SocketAddr, process::Command};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use common::*;
 use direc_smol::{ConnectOptions, Consent, Peer, PeerNews, Watch};
@@ -90,5 +90,29 @@ fn a_peer_goes_on_without_the_address_it_was_bound_to() {
         assert!(bound.ip().is_unspecified() && bound.port() == old.port(), "{bound}");
         echo(&near, &far, "from elsewhere").await;
         echo(&far, &near, "to elsewhere").await;
+    });
+}
+
+#[test]
+fn a_program_that_was_stopped_looks_again() {
+    if std::env::var_os(ALONE).is_none() {
+        // In a process of its own: this one has other tests to run.
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "a_program_that_was_stopped_looks_again", "--nocapture"]).env(ALONE, "1");
+        return assert!(again.status().unwrap().success());
+    }
+    run(async {
+        let relay = relay();
+        let mut settings = options(&relay, Consent::Closed);
+        // So that it has something to be late for.
+        settings.timing.refresh_interval = Duration::from_millis(500);
+        let peer = Peer::bind(settings).await.unwrap();
+        peer.registered().await.unwrap();
+        let (mut news, bound) = (peer.watch(), peer.local_addr());
+        let this = std::process::id();
+        let stop = format!("kill -STOP {this}; sleep 4; kill -CONT {this}");
+        let mut stopper = Command::new("sh").args(["-c", &stop]).spawn().unwrap();
+        assert_eq!(change(&mut news).await, bound);
+        stopper.wait().unwrap();
     });
 }
