@@ -8,7 +8,8 @@ use std::{net::UdpSocket, time::Duration};
 
 use common::*;
 use direc_smol::{
-    CloseReason, ConnectOptions, Consent, Path, PathReason, Peer, PeerOptions, RelayError, RelayNews, RelayUrl, Role,
+    CloseReason, ConnectOptions, Consent, Path, PathReason, Peer, PeerNews, PeerOptions, RelayError, RelayNews,
+    RelayUrl, Role,
 };
 use futures_lite::future;
 
@@ -118,5 +119,79 @@ fn standing_connections_are_shown_and_not_kept_open() {
         assert_eq!(far.closed().await, CloseReason::Application { code: 0, reason: String::new() });
         assert_eq!((client.connections(), server.connections()), (vec![], vec![]));
         assert_eq!(far.paths(), []);
+    });
+}
+
+#[test]
+fn a_relay_that_is_not_there_does_not_keep_a_peer_from_the_next() {
+    run(async {
+        let (relay, (_silent, first)) = (relay(), silent());
+        let mut settings = options(&relay, Consent::Any);
+        settings.relays.insert(0, first);
+        let server = Peer::bind(settings).await.unwrap();
+        server.registered().await.unwrap();
+        let client = peer(&relay, Consent::Closed).await;
+        let (near, far) = connect(&client, &server, ConnectOptions::default()).await;
+        echo(&near, &far, "by the second").await;
+    });
+}
+
+#[test]
+fn relays_of_which_none_is_there_are_named_unreachable() {
+    run(async {
+        let (relay, (_one, first), (_two, second)) = (relay(), silent(), silent());
+        let mut settings = options(&relay, Consent::Any);
+        settings.relays = vec![first, second];
+        let peer = Peer::bind(settings).await.unwrap();
+        for _ in 0..2 {
+            assert!(matches!(peer.registered().await, Err(RelayError::Unreachable { .. })));
+        }
+    });
+}
+
+#[test]
+fn a_peer_goes_on_at_its_other_relay() {
+    run(async {
+        let (first, second) = (relay(), relay());
+        let bind = async |consent| Peer::bind(options(&first, consent).with_relay(second.url(None))).await.unwrap();
+        let (client, server) = (bind(Consent::Closed).await, bind(Consent::Any).await);
+        while first.stats().registered < 2 || second.stats().registered < 2 {
+            pause(10).await;
+        }
+        first.close().await;
+        let (near, far) = connect(&client, &server, ConnectOptions::default()).await;
+        echo(&near, &far, "by the other").await;
+        server.registered().await.unwrap();
+    });
+}
+
+#[test]
+fn peers_of_a_relay_that_drains_are_told() {
+    run(async {
+        let relay = relay();
+        let server = peer(&relay, Consent::Any).await;
+        let (mut news, within) = (server.watch(), Duration::from_secs(1));
+        let told = async {
+            loop {
+                if let (_, PeerNews::RelayDraining { relay, within }) = news.next().await.unwrap() {
+                    return (relay, within);
+                }
+            }
+        };
+        assert_eq!(future::zip(told, relay.drain(within)).await.0, (relay.local_addr(), within));
+    });
+}
+
+#[test]
+fn a_relay_that_everybody_has_left_is_drained() {
+    run(async {
+        let relay = relay();
+        let server = peer(&relay, Consent::Any).await;
+        let leave = async {
+            pause(20).await;
+            server.close().await;
+        };
+        future::zip(relay.drain(Duration::from_secs(3600)), leave).await;
+        assert_eq!(relay.stats().connections, 0);
     });
 }
