@@ -3,7 +3,9 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use direc_core::{CloseReason, ConnId, ConnectionStats, DirectFailure, NodeId, Path, Role, quic_types::Dir};
+use direc_core::{
+    CloseReason, ConnId, ConnectionStats, DirectFailure, NodeId, Path, PathReason, PathStatus, Role, quic_types::Dir,
+};
 
 use crate::{
     PathWatch, RecvStream, SendDatagramError, SendStream,
@@ -42,6 +44,24 @@ impl Drop for Handle {
     }
 }
 
+/// How a connection stands, at the moment of asking: see [`Peer::connections`](crate::Peer::connections).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ConnectionStatus {
+    /// Its number within this peer; never used twice.
+    pub conn: ConnId,
+    /// The other peer.
+    pub peer: NodeId,
+    /// This side's part: P2 or P4.
+    pub role: Role,
+    /// The path that carries data.
+    pub path: Path,
+    /// Why it is that one.
+    pub chosen: PathReason,
+    /// All its paths: the relays' first, then the direct ones.
+    pub paths: Vec<PathStatus>,
+}
+
 /// A connection to another peer: streams, datagrams, and the path they take.
 ///
 /// Clones are handles to the same connection. When the last of them and of its streams is dropped, it is closed with
@@ -68,6 +88,16 @@ impl Connection {
     /// The path that carries data now, or did last.
     pub fn path(&self) -> Path {
         self.0.look(|entry| entry.path).unwrap_or(self.0.path)
+    }
+
+    /// Why it runs on [`Self::path`].
+    pub fn chosen(&self) -> PathReason {
+        self.0.look(|entry| entry.chosen).unwrap_or(PathReason::Began)
+    }
+
+    /// All its paths and what is known of each: the relays' first, then the direct ones; none once it has ended.
+    pub fn paths(&self) -> Vec<PathStatus> {
+        self.0.guard.look(|machine| machine.paths(self.0.conn))
     }
 
     /// The connection's figures; the last ones once it has ended.

@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_io::Timer;
@@ -27,6 +27,7 @@ use direc_core::{Arrival, Link};
 
 use crate::{
     BindError,
+    network::{Finding, Network},
     node::{Machine, Node, Sleep},
     outbox::Outbox,
     signal::Wakes,
@@ -39,13 +40,20 @@ const SEND_BATCH: usize = 8;
 /// How long a full socket may keep the machine's timers waiting.
 const FULL_WAIT: Duration = Duration::from_millis(5);
 
-/// Starts the driver's thread.
-pub(crate) fn start<M: Machine>(node: Arc<Node<M>>, sockets: Vec<Socket>, name: &str) -> Result<(), BindError> {
+/// Starts the driver's thread. With a watch over the network, the first of its sockets is replaced where that is
+/// needed.
+pub(crate) fn start<M: Machine>(
+    node: Arc<Node<M>>,
+    sockets: Vec<Socket>,
+    network: Option<Network>,
+    name: &str,
+) -> Result<(), BindError> {
     let sockets: Arc<[Socket]> = sockets.into();
     let driver = Driver {
         node: node.clone(),
         outbox: Some(Outbox::new(sockets.clone(), node.send_failures.clone())),
         sockets,
+        network,
         room: Room::new(),
         arrived: Vec::new(),
         wakes: Wakes::default(),
@@ -60,6 +68,7 @@ pub(crate) fn start<M: Machine>(node: Arc<Node<M>>, sockets: Vec<Socket>, name: 
 struct Driver<M: Machine> {
     node: Arc<Node<M>>,
     sockets: Arc<[Socket]>,
+    network: Option<Network>,
     /// With the node while the driver sleeps.
     outbox: Option<Outbox>,
     room: Room,
@@ -92,7 +101,7 @@ impl<M: Machine> Driver<M> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            match self.turn(cx.waker()) {
+            match self.turn(cx) {
                 Next::Again => {}
                 Next::Sleep { until, full } => {
                     if self.arm(cx, until, full).is_pending() {
@@ -104,11 +113,12 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    fn turn(&mut self, waker: &Waker) -> Next {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Next {
         let received = self.receive();
         let mut outbox = self.think();
+        self.look_around(cx, &mut outbox);
         let sent_all = self.send(&mut outbox);
-        self.hand_out(outbox, received || !sent_all, waker)
+        self.hand_out(outbox, received || !sent_all, cx.waker())
     }
 
     /// Whether anything came.
@@ -141,6 +151,44 @@ impl<M: Machine> Driver<M> {
         slept.or(kept).unwrap_or_else(|| Outbox::new(self.sockets.clone(), self.node.send_failures.clone()))
     }
 
+    /// Tells the machine if the network has changed.
+    fn look_around(&mut self, cx: &mut Context<'_>, outbox: &mut Outbox) {
+        let (Some(network), Some(socket)) = (&mut self.network, self.sockets.first()) else { return };
+        let clocks = (Instant::now(), SystemTime::now());
+        let Some(finding) = network.look(cx, clocks, socket.local_addr(), socket.is_broken()) else { return };
+        let rebound = match finding {
+            Finding::Rebind { address_gone } => Some(self.rebind(outbox, address_gone)),
+            Finding::Changed => None,
+        };
+        let (Some(network), Some(socket)) = (&mut self.network, self.sockets.first()) else { return };
+        if let Some(done) = rebound {
+            network.on_rebound(Instant::now(), done);
+        }
+        let bound = socket.local_addr();
+        let local = network.local(bound);
+        self.node.lock().machine.network_changed(Instant::now(), bound, local, &mut self.wakes);
+    }
+
+    /// Replaces the first socket; `false` if there is none to be had.
+    fn rebind(&mut self, outbox: &mut Outbox, address_gone: bool) -> bool {
+        let Some(old) = self.sockets.first().map(Socket::local_addr) else { return false };
+        // The old socket holds the port that the new one wants. So that there is one all the time, another comes first.
+        for port in [0, old.port()] {
+            match Socket::bind_again(old, address_gone, port) {
+                Ok(socket) => {
+                    self.sockets = Arc::new([socket]);
+                    outbox.sockets = self.sockets.clone();
+                }
+                Err(error) if port == 0 => {
+                    log::warn!("no new socket after the network changed: {error}");
+                    return false;
+                }
+                Err(error) => log::info!("{error}; so it is another port"),
+            }
+        }
+        true
+    }
+
     /// Whether there is no more to send now: all is sent, or the socket is full.
     fn send(&self, outbox: &mut Outbox) -> bool {
         for _ in 0..SEND_BATCH {
@@ -161,7 +209,10 @@ impl<M: Machine> Driver<M> {
         let due = match full {
             // What is queued behind a full socket is due all the time, and cannot be done.
             Some(_) => Some(now + FULL_WAIT),
-            None => [state.machine.poll_timeout(), state.shutdown_by].into_iter().flatten().min(),
+            None => {
+                let network = self.network.as_ref().and_then(Network::due);
+                [state.machine.poll_timeout(), state.shutdown_by, network].into_iter().flatten().min()
+            }
         };
         let next = if state.shutdown_by.is_some_and(|by| by <= now || state.machine.is_drained()) {
             Next::End
@@ -188,6 +239,10 @@ impl<M: Machine> Driver<M> {
             None => self.timer.clear(),
         }
         let mut ready = Pin::new(&mut self.timer).poll(cx).is_ready();
+        if let Some(network) = &mut self.network {
+            network.sleep(until);
+            ready |= network.ask(cx, Instant::now());
+        }
         for socket in &*self.sockets {
             // The first may tell of the arrival that this turn has dealt with; arming looks at the socket again.
             ready |= socket.io.poll_readable(cx).is_ready() && socket.io.poll_readable(cx).is_ready();

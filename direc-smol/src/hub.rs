@@ -6,6 +6,7 @@ mod streams;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -13,13 +14,14 @@ use std::{
 use bytes::{Bytes, BytesMut};
 pub(crate) use conn::{Conn, PathCursor};
 use direc_core::{
-    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, Peer,
-    PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
+    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, PathStatus,
+    Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
 };
-use relay_state::RelayState;
+use relay_state::RelayStates;
 pub(crate) use streams::End;
 
 use crate::{
+    connection::ConnectionStatus,
     feed::Feed,
     news::PeerNews,
     node::Machine,
@@ -37,9 +39,11 @@ const BUSY: (u32, &[u8]) = (0, b"too many connections wait to be accepted");
 /// direc-core's peer, and everything that its events are waited for with.
 pub(crate) struct PeerMachine {
     pub(crate) core: Peer,
-    pub(crate) relay: RelayState,
+    pub(crate) relays: RelayStates,
     pub(crate) feed: Feed<PeerNews>,
     pub(crate) signals: Arc<PeerSignals>,
+    /// The socket's local address.
+    pub(crate) bound: SocketAddr,
     /// Connections that stand, or have ended and still have handles.
     conns: BTreeMap<ConnId, Conn>,
     attempts: BTreeMap<ConnId, Attempt>,
@@ -72,12 +76,14 @@ pub(crate) enum Next<T> {
 }
 
 impl PeerMachine {
-    pub(crate) fn new(core: Peer) -> Self {
+    /// Around a peer that registers at these relays, on a socket that is bound so.
+    pub(crate) fn new(core: Peer, relays: impl IntoIterator<Item = SocketAddr>, bound: SocketAddr) -> Self {
         Self {
             core,
-            relay: RelayState::default(),
+            relays: RelayStates::new(relays),
             feed: Feed::new(),
             signals: Arc::default(),
+            bound,
             conns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
@@ -95,7 +101,7 @@ impl PeerMachine {
     ) -> Result<(ConnId, Arc<Bell>), ConnectError> {
         let conn = self.core.connect(now, peer, options).map_err(|error| match error {
             // By the program, or because the relay will not have this peer: then that is what to tell.
-            MisuseError::ShutDown => ConnectError::Relay(self.relay.last_word()),
+            MisuseError::ShutDown => ConnectError::Relay(self.relays.last_word()),
             _ => ConnectError::Limit,
         })?;
         let done = Arc::<Bell>::default();
@@ -167,18 +173,41 @@ impl PeerMachine {
         self.conns.get(&conn)
     }
 
+    /// All paths of a connection; none once it has ended.
+    pub(crate) fn paths(&mut self, conn: ConnId) -> Vec<PathStatus> {
+        // The core knows it for some round trips longer.
+        let stands = self.conns.get(&conn).is_some_and(|entry| entry.closed.is_none());
+        let connection = if stands { self.core.connection(conn) } else { None };
+        connection.map(|connection| connection.paths()).unwrap_or_default()
+    }
+
+    /// All connections that stand.
+    pub(crate) fn connections(&mut self) -> Vec<ConnectionStatus> {
+        let standing = self.conns.iter().filter(|(_, entry)| entry.closed.is_none());
+        let mut shown: Vec<_> = standing.map(|(&conn, entry)| entry.status(conn)).collect();
+        for status in &mut shown {
+            status.paths = self.paths(status.conn);
+        }
+        shown
+    }
+
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
         match event {
             PeerEvent::Registered { relay } => {
-                self.on_relay(now, RelayState::on_registered, PeerNews::Registered { relay }, wakes);
+                self.relays.on_registered(relay);
+                self.on_relay(now, PeerNews::Registered { relay }, wakes);
             }
-            PeerEvent::Warm { relay } => self.on_relay(now, RelayState::on_warm, PeerNews::Warm { relay }, wakes),
+            PeerEvent::Warm { relay } => {
+                self.relays.on_warm(relay);
+                self.on_relay(now, PeerNews::Warm { relay }, wakes);
+            }
             PeerEvent::Unanswered { relay } => {
-                self.on_relay(now, RelayState::on_unanswered, PeerNews::Unanswered { relay }, wakes);
+                self.relays.on_unanswered(relay);
+                self.on_relay(now, PeerNews::Unanswered { relay }, wakes);
             }
             PeerEvent::RelayLost { relay, error } => {
-                let lost = error.clone();
-                self.on_relay(now, |state| state.on_lost(lost), PeerNews::RelayLost { relay, error }, wakes);
+                self.relays.on_lost(relay, &error);
+                self.on_relay(now, PeerNews::RelayLost { relay, error }, wakes);
             }
             PeerEvent::RelayDraining { relay, within } => {
                 self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
@@ -209,8 +238,8 @@ impl PeerMachine {
         }
     }
 
-    fn on_relay(&mut self, now: Instant, change: impl FnOnce(&mut RelayState), news: PeerNews, wakes: &mut Wakes) {
-        change(&mut self.relay);
+    /// A registration has changed.
+    fn on_relay(&mut self, now: Instant, news: PeerNews, wakes: &mut Wakes) {
         self.feed.publish(now, &news, wakes);
         wakes.ring(&self.signals.relay);
     }
@@ -283,6 +312,12 @@ impl Machine for PeerMachine {
         self.core.poll_timeout().map(|wake| wake.at)
     }
 
+    fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes) {
+        self.bound = bound;
+        self.core.network_changed(now, &local);
+        self.feed.publish(now, &PeerNews::NetworkChanged { bound, local }, wakes);
+    }
+
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {
         while let Some(event) = self.core.poll_event() {
             self.on_event(now, event, wakes);
@@ -292,7 +327,7 @@ impl Machine for PeerMachine {
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes) {
         self.core.shutdown(now);
         self.over = true;
-        self.relay.on_lost(RelayError::ShutDown);
+        self.relays.on_shut_down();
         self.signals.ring_all(wakes);
     }
 
@@ -302,7 +337,7 @@ impl Machine for PeerMachine {
 
     fn ended(&mut self, wakes: &mut Wakes) {
         self.over = true;
-        self.relay.on_lost(RelayError::ShutDown);
+        self.relays.on_shut_down();
         self.feed.close(wakes);
         for attempt in self.attempts.values_mut() {
             attempt.fail(ConnectError::Relay(RelayError::ShutDown), wakes);

@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Inside: `node` is the lock around a state machine, `driver` the thread that serves it, `hub` brings a peer's events
-//! to the tasks that wait for them.
+//! to the tasks that wait for them, `network` notices when the machine's network has changed.
 
 mod connection;
 mod driver;
@@ -31,6 +31,7 @@ mod error;
 mod feed;
 mod hub;
 mod key;
+mod network;
 mod news;
 mod node;
 mod outbox;
@@ -43,7 +44,7 @@ mod send_stream;
 mod signal;
 mod socket;
 
-pub use connection::Connection;
+pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
     DropReason, Drops, IdError, Identity, MAX_RELAYS, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus,

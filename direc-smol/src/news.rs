@@ -49,6 +49,13 @@ pub enum PeerNews {
         /// By then it wants to be left.
         within: Duration,
     },
+    /// This machine's network has changed, or may have: everything is registered and probed anew.
+    NetworkChanged {
+        /// The socket's address, which may be another one than before.
+        bound: SocketAddr,
+        /// Where machines on the same networks reach it; none if the relays are on this very machine.
+        local: Vec<SocketAddr>,
+    },
     /// The relay has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {
         /// Index of the hole-punch port.
@@ -84,6 +91,11 @@ pub enum RelayNews {
         server: NodeId,
         /// The reason given to P2.
         reason: RefuseReason,
+    },
+    /// The relay is going down, and has told its peers.
+    Draining {
+        /// By then it is gone.
+        within: Duration,
     },
     /// The relay took a step of the seed's.
     Step(StepTaken),

@@ -5,6 +5,7 @@
 //! All this is decided under the lock, so no wake-up can get lost.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -34,6 +35,8 @@ pub(crate) trait Machine: Send + 'static {
     fn handle_timeout(&mut self, now: Instant);
     fn poll_transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<Transmit>;
     fn poll_timeout(&mut self) -> Option<Instant>;
+    /// The network has changed, or may have: here are the socket's address and where it is reached from nearby.
+    fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes);
     /// Hands all events out; tasks to be woken are left in `wakes`.
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes);
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes);
@@ -46,8 +49,10 @@ pub(crate) trait Machine: Send + 'static {
 pub(crate) struct State<M> {
     pub(crate) machine: M,
     pub(crate) sleep: Option<Sleep>,
-    /// When a shutdown that is under way is cut short.
+    /// When the end that is under way, a shutdown or a drain, is cut short.
     pub(crate) shutdown_by: Option<Instant>,
+    /// That end is a shutdown.
+    leaving: bool,
     ended: bool,
 }
 
@@ -97,7 +102,7 @@ pub(crate) struct Node<M> {
 
 impl<M: Machine> Node<M> {
     pub(crate) fn new(machine: M) -> Self {
-        let state = State { machine, sleep: None, shutdown_by: None, ended: false };
+        let state = State { machine, sleep: None, shutdown_by: None, leaving: false, ended: false };
         Self {
             state: Mutex::new(state),
             ended: Bell::default(),
@@ -128,16 +133,33 @@ impl<M: Machine> Node<M> {
         f(&mut self.lock().machine)
     }
 
-    /// Starts saying good-bye. The driver ends when that is done.
+    /// Starts saying good-bye, even if a drain is under way. The driver ends when that is done.
     pub(crate) fn shutdown(&self) {
         let mut state = self.lock();
-        if state.shutdown_by.is_some() {
+        if std::mem::replace(&mut state.leaving, true) {
             return;
         }
+        self.start_end(state, SHUTDOWN_LIMIT, |machine, now, wakes| machine.shutdown(now, wakes));
+    }
+
+    /// Has `drain` start an end that comes by itself `within` that time; not if an end is under way.
+    pub(crate) fn drain(&self, within: Duration, drain: impl FnOnce(&mut M, Instant, &mut Wakes)) {
+        let state = self.lock();
+        if state.shutdown_by.is_none() {
+            self.start_end(state, within + SHUTDOWN_LIMIT, drain);
+        }
+    }
+
+    fn start_end(
+        &self,
+        mut state: MutexGuard<'_, State<M>>,
+        limit: Duration,
+        start: impl FnOnce(&mut M, Instant, &mut Wakes),
+    ) {
         let now = Instant::now();
-        state.shutdown_by = Some(now + SHUTDOWN_LIMIT);
+        state.shutdown_by = Some(now + limit);
         let mut wakes = Wakes::default();
-        state.machine.shutdown(now, &mut wakes);
+        start(&mut state.machine, now, &mut wakes);
         if let Some(sleep) = &mut state.sleep {
             sleep.woken = true;
             wakes.add([sleep.waker.clone()]);
@@ -149,6 +171,11 @@ impl<M: Machine> Node<M> {
     /// Shuts down and waits until the driver has ended and its sockets are closed.
     pub(crate) async fn close(&self) {
         self.shutdown();
+        self.until_ended().await;
+    }
+
+    /// Waits until the driver has ended and its sockets are closed.
+    pub(crate) async fn until_ended(&self) {
         self.ended.wait_for(|| self.lock().ended.then_some(())).await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {

@@ -1,16 +1,17 @@
 //! A peer on a real socket.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
 
 use direc_core::{
-    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Link, NodeId, PeerConfig, PeerTiming, RelayAddress,
-    RelayError, RelayUrl, TransportConfig,
+    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, NodeId, PeerConfig, PeerTiming, RelayError,
+    RelayUrl, TransportConfig,
 };
 use rustls::KeyLog;
 
 use crate::{
-    BindError, Connection, Watch, driver,
+    BindError, Connection, ConnectionStatus, Watch, driver,
     hub::{Next, PeerMachine},
+    network::Network,
     node::{Guard, Node},
     provider, resolve,
     signal::PeerSignals,
@@ -22,11 +23,12 @@ use crate::{
 pub struct PeerOptions {
     /// This peer's key.
     pub identity: Identity,
-    /// The relay.
-    pub relay: RelayUrl,
+    /// The relays at which this peer is to be found, all at once, the preferred one first: one to [`MAX_RELAYS`](crate::MAX_RELAYS).
+    pub relays: Vec<RelayUrl>,
     /// Whom to accept. Nobody by default.
     pub consent: Consent,
-    /// The local address; `None`, the default, takes any address of the relay's family and a port the system picks.
+    /// The local address; `None`, the default, takes all addresses, IPv6 and IPv4 where there are both, and a port the
+    /// system picks. Should the machine lose the address, the peer goes on with all addresses.
     pub local: Option<SocketAddr>,
     /// The waits.
     pub timing: PeerTiming,
@@ -41,7 +43,7 @@ impl PeerOptions {
     pub fn new(identity: Identity, relay: RelayUrl) -> Self {
         Self {
             identity,
-            relay,
+            relays: vec![relay],
             consent: Consent::default(),
             local: None,
             timing: PeerTiming::default(),
@@ -49,13 +51,20 @@ impl PeerOptions {
             key_log: None,
         }
     }
+
+    /// As well at this relay: others find the peer there too, and it goes on when another relay is gone.
+    #[must_use]
+    pub fn with_relay(mut self, relay: RelayUrl) -> Self {
+        self.relays.push(relay);
+        self
+    }
 }
 
 impl fmt::Debug for PeerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerOptions")
             .field("identity", &self.identity)
-            .field("relay", &self.relay)
+            .field("relays", &self.relays)
             .field("consent", &self.consent)
             .field("local", &self.local)
             .field("timing", &self.timing)
@@ -73,33 +82,44 @@ pub struct Peer {
     guard: Arc<Guard<PeerMachine>>,
     signals: Arc<PeerSignals>,
     id: NodeId,
-    local: SocketAddr,
 }
 
 impl Peer {
-    /// Resolves the relay's host, binds the one UDP socket and starts the driver, which registers at the relay.
+    /// Binds the one UDP socket, resolves the relays' hosts and starts the driver, which registers at the relays.
     ///
-    /// Of a name with several addresses the first IPv4 one is taken, or else the first IPv6 one.
+    /// Of a name with several addresses the first IPv4 one is taken, or else the first IPv6 one. With several relays,
+    /// one whose name does not resolve is warned of in the log and left out for good.
     ///
     /// # Errors
     /// [`BindError`] names what could not be had. An unreachable relay is no such error: see [`Peer::registered`].
     pub async fn bind(options: PeerOptions) -> Result<Self, BindError> {
-        let (relay, local) = resolve::addresses(&options.relay, options.local).await?;
-        let relay = RelayAddress { address: relay, key: options.relay.key };
-        let mut config = PeerConfig::new(options.identity, relay, provider::provider());
+        Self::bind_under(options, Network::new).await
+    }
+
+    /// As [`Peer::bind`], with a watch over the network for these relays.
+    async fn bind_under(
+        options: PeerOptions,
+        network: impl FnOnce(Vec<SocketAddr>) -> Network,
+    ) -> Result<Self, BindError> {
+        let socket = Socket::bind_peer(options.local)?;
+        let bound = socket.local_addr();
+        let relays = resolve::relays(&options.relays, bound).await?;
+        let addresses: Vec<SocketAddr> = relays.iter().map(|relay| relay.address).collect();
+        let mut config = PeerConfig::new(options.identity, relays[0], provider::provider());
+        config.relays = relays;
         config.consent = options.consent;
         config.timing = options.timing;
         config.transport = options.transport;
         config.key_log = options.key_log;
 
-        let socket = Socket::bind(Link::MAIN, local)?;
-        let local = socket.local_addr();
-        let core = direc_core::Peer::new(config, provider::seed()?, std::time::Instant::now())?;
-        let machine = PeerMachine::new(core);
+        let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
+        let mut machine = PeerMachine::new(core, addresses.clone(), bound);
         let (id, signals) = (machine.core.id(), machine.signals.clone());
+        let network = network(addresses);
+        machine.core.network_changed(Instant::now(), &network.local(bound));
         let node = Arc::new(Node::new(machine));
-        driver::start(node.clone(), vec![socket], "direc-peer")?;
-        Ok(Self { guard: Arc::new(Guard(node)), signals, id, local })
+        driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
+        Ok(Self { guard: Arc::new(Guard(node)), signals, id })
     }
 
     /// This peer's ID.
@@ -107,21 +127,21 @@ impl Peer {
         self.id
     }
 
-    /// The socket's local address.
+    /// The socket's local address. It may be another one after the network has changed.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.guard.look(|machine| machine.bound)
     }
 
-    /// Done when the relay knows this peer, so that others can connect to it.
+    /// Done when any of the relays knows this peer, so that others can connect to it.
     ///
     /// # Errors
-    /// The next attempt that fails ends this; unless [`RelayError::is_final`], the peer goes on trying, and this may
-    /// be called again.
+    /// This ends when the next attempt has failed at all relays; unless [`RelayError::is_final`], the peer goes on
+    /// trying, and this may be called again.
     pub async fn registered(&self) -> Result<(), RelayError> {
         self.relay_outcome(false).await
     }
 
-    /// Done when all cookies are confirmed as well: the relay knows this peer's addresses.
+    /// Done when all cookies are confirmed as well: a relay knows this peer's addresses.
     ///
     /// # Errors
     /// As for [`Peer::registered`]; and [`RelayError::NoCookie`] where UDP to the hole-punch ports is blocked, after
@@ -131,8 +151,8 @@ impl Peer {
     }
 
     async fn relay_outcome(&self, warm: bool) -> Result<(), RelayError> {
-        let since = self.guard.look(|machine| machine.relay.told());
-        self.signals.relay.wait_for(|| self.guard.look(|machine| machine.relay.outcome(warm, since))).await
+        let since = self.guard.look(|machine| machine.relays.told());
+        self.signals.relay.wait_for(|| self.guard.look(|machine| machine.relays.outcome(warm, &since))).await
     }
 
     /// Connects to another peer: done when it has accepted and its key is proven.
@@ -178,6 +198,11 @@ impl Peer {
         }
     }
 
+    /// How all connections stand now, also those that wait to be accepted. It keeps none of them open.
+    pub fn connections(&self) -> Vec<ConnectionStatus> {
+        self.guard.look(PeerMachine::connections)
+    }
+
     /// The news of this peer, from now on.
     pub fn watch(&self) -> Watch {
         Watch(self.guard.look(|machine| machine.feed.watch()))
@@ -202,7 +227,7 @@ impl Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -263,3 +288,6 @@ impl Drop for Offer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ use crate::{
     socket::Socket,
 };
 
+/// A drain takes no longer: a day, lest the clock overflow.
+const LONGEST_DRAIN: Duration = Duration::from_secs(86_400);
+
 /// How a [`RelayServer`] is set up.
 #[derive(Clone)]
 pub struct RelayOptions {
@@ -85,7 +88,7 @@ impl RelayServer {
         let core = direc_core::Relay::new(config, provider::seed()?, Instant::now())?;
         let id = core.id();
         let node = Arc::new(Node::new(RelayMachine { core, feed: Feed::new() }));
-        driver::start(node.clone(), sockets, "direc-relay")?;
+        driver::start(node.clone(), sockets, None, "direc-relay")?;
         Ok(Self { guard: Guard(node), id, local, punch })
     }
 
@@ -129,6 +132,21 @@ impl RelayServer {
     /// Datagrams that the system would not send.
     pub fn send_failures(&self) -> u64 {
         self.guard.send_failures()
+    }
+
+    /// Tells all peers to be elsewhere `within` that time and waits until they are, or it has passed: meanwhile the
+    /// relay forwards what there is and introduces nobody. Then it ends as [`RelayServer::close`] has it.
+    ///
+    /// It goes on even if nobody waits for it; [`RelayServer::close`] cuts it short. Called again, or after that, it only
+    /// waits for the end.
+    pub async fn drain(&self, within: Duration) {
+        let within = within.min(LONGEST_DRAIN);
+        let drain = |machine: &mut RelayMachine, now: Instant, wakes: &mut Wakes| {
+            machine.core.drain(now, within);
+            machine.feed.publish(now, &RelayNews::Draining { within }, wakes);
+        };
+        self.guard.drain(within, drain);
+        self.guard.until_ended().await;
     }
 
     /// Says good-bye to everyone and waits until it is said, at most 3 s; then the sockets are closed and the driver's
@@ -177,6 +195,9 @@ impl Machine for RelayMachine {
     fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().map(|wake| wake.at)
     }
+
+    /// Not watched for: a relay is where its URL says it is.
+    fn network_changed(&mut self, _now: Instant, _bound: SocketAddr, _local: Vec<SocketAddr>, _wakes: &mut Wakes) {}
 
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {
         while let Some(event) = self.core.poll_event() {

@@ -1,56 +1,102 @@
-//! From the relay's URL and the wishes about the local side to a pair of addresses.
+//! From the relays' URLs to the addresses that the socket can reach.
 
 use std::{
+    future::{Future, poll_fn},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
 };
 
-use direc_core::RelayUrl;
+use async_io::Timer;
+use direc_core::{ConfigError, MAX_RELAYS, RelayAddress, RelayUrl};
 
 use crate::BindError;
 
-/// The relay's address and the local one to bind.
+/// How long names that do not resolve may keep those waiting that have: as long as resolvers mostly try one server.
+const GRACE: Duration = Duration::from_secs(5);
+
+type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// The relays as a socket bound to `local` can reach them, in their order.
 ///
 /// A name with addresses of both families is taken at its IPv4 address: that is where NATs are to be punched, and
 /// where most relays listen. A local address of one family demands that family of the relay, except that `[::]` serves
-/// both.
-pub(crate) async fn addresses(
-    url: &RelayUrl,
-    local: Option<SocketAddr>,
-) -> Result<(SocketAddr, SocketAddr), BindError> {
-    let found = lookup(url).await?;
-    choose(url, &found, local)
-}
-
-async fn lookup(url: &RelayUrl) -> Result<Vec<SocketAddr>, BindError> {
-    if let Ok(ip) = url.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, url.port)]);
+/// both. Relays that cannot be had are warned of and left out, unless that leaves none.
+pub(crate) async fn relays(urls: &[RelayUrl], local: SocketAddr) -> Result<Vec<RelayAddress>, BindError> {
+    if urls.len() > MAX_RELAYS {
+        return Err(ConfigError::Setting("a peer takes 4 relays at most").into());
     }
-    let target = (url.host.clone(), url.port);
-    // The system's resolver blocks, so it gets a thread of its own.
-    let found: io::Result<Vec<_>> = blocking::unblock(move || target.to_socket_addrs().map(Iterator::collect)).await;
-    found.map_err(|error| BindError::Resolve { host: url.host.clone(), error })
+    let found = look_up_all(urls.iter().map(look_up).collect()).await;
+    pick(urls, found, local)
 }
 
-fn choose(
-    url: &RelayUrl,
-    found: &[SocketAddr],
-    local: Option<SocketAddr>,
-) -> Result<(SocketAddr, SocketAddr), BindError> {
-    let host = || url.host.clone();
-    let usable = |relay: &&SocketAddr| match local {
-        None => true,
-        Some(local) if local.is_ipv6() && local.ip().is_unspecified() => true,
-        Some(local) => local.is_ipv4() == relay.is_ipv4(),
-    };
+fn look_up(url: &RelayUrl) -> Lookup {
+    let target = (url.host.clone(), url.port);
+    if let Ok(ip) = url.host.parse::<IpAddr>() {
+        return Box::pin(async move { Ok(vec![SocketAddr::new(ip, target.1)]) });
+    }
+    // The system's resolver blocks, so it gets a thread of its own; at once, before anybody waits for it.
+    Box::pin(blocking::unblock(move || target.to_socket_addrs().map(Iterator::collect)))
+}
+
+/// What all lookups have found; once one has, the rest get [`GRACE`].
+async fn look_up_all(mut lookups: Vec<Lookup>) -> Vec<io::Result<Vec<SocketAddr>>> {
+    let mut found: Vec<_> = lookups.iter().map(|_| None).collect();
+    let mut grace = Timer::never();
+    poll_fn(|cx| {
+        for (found, lookup) in found.iter_mut().zip(&mut lookups).filter(|(found, _)| found.is_none()) {
+            if let Poll::Ready(result) = lookup.as_mut().poll(cx) {
+                *found = Some(result);
+            }
+        }
+        if found.iter().all(Option::is_some) {
+            return Poll::Ready(());
+        }
+        if !grace.will_fire() && found.iter().flatten().any(Result::is_ok) {
+            grace.set_after(GRACE);
+        }
+        Pin::new(&mut grace).poll(cx).map(|_| ())
+    })
+    .await;
+    found.into_iter().map(|found| found.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))).collect()
+}
+
+fn pick(
+    urls: &[RelayUrl],
+    found: Vec<io::Result<Vec<SocketAddr>>>,
+    local: SocketAddr,
+) -> Result<Vec<RelayAddress>, BindError> {
+    let (mut relays, mut errors) = (Vec::<RelayAddress>::new(), Vec::new());
+    for (url, found) in urls.iter().zip(found) {
+        let found = found.map_err(|error| BindError::Resolve { host: url.host.clone(), error });
+        match found.and_then(|found| choose(url, &found, local)) {
+            Ok(address) if relays.iter().any(|relay| relay.address == address) => {
+                log::warn!("{}:{} is a relay that was named before: left out", url.host, url.port);
+            }
+            Ok(address) => relays.push(RelayAddress { address, key: url.key }),
+            Err(error) => errors.push(error),
+        }
+    }
+    if relays.is_empty() {
+        return Err(errors.into_iter().next().unwrap_or(ConfigError::Setting("a peer needs a relay").into()));
+    }
+    for error in errors {
+        log::warn!("{error}; going on without that relay");
+    }
+    Ok(relays)
+}
+
+fn choose(url: &RelayUrl, found: &[SocketAddr], local: SocketAddr) -> Result<SocketAddr, BindError> {
+    let both = local.is_ipv6() && local.ip().is_unspecified();
+    let usable = |relay: &&SocketAddr| both || local.is_ipv4() == relay.is_ipv4();
     let first = |v4: bool| found.iter().filter(usable).find(|address| address.is_ipv4() == v4);
-    let relay = match (first(true).or_else(|| first(false)), local) {
-        (Some(relay), _) => *relay,
-        (None, Some(local)) if !found.is_empty() => return Err(BindError::Family { local, host: host() }),
-        (None, _) => return Err(BindError::NoAddress { host: host() }),
-    };
-    let any: IpAddr = if relay.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    Ok((relay, local.unwrap_or(SocketAddr::new(any, 0))))
+    match first(true).or_else(|| first(false)) {
+        Some(relay) => Ok(*relay),
+        None if found.is_empty() => Err(BindError::NoAddress { host: url.host.clone() }),
+        None => Err(BindError::Family { local, host: url.host.clone() }),
+    }
 }
 
 #[cfg(test)]
@@ -67,27 +113,37 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_comes_first_and_the_local_side_follows() {
+    fn ipv4_comes_first_on_a_socket_for_both() {
         let found = [address("[2001:db8::1]:4433"), address("192.0.2.1:4433")];
-        let chosen = choose(&url("a"), &found, None).unwrap();
-        assert_eq!(chosen, (address("192.0.2.1:4433"), address("0.0.0.0:0")));
-        let chosen = choose(&url("a"), &found[..1], None).unwrap();
-        assert_eq!(chosen, (address("[2001:db8::1]:4433"), address("[::]:0")));
+        let both = address("[::]:7");
+        assert_eq!(choose(&url("a"), &found, both).unwrap(), found[1]);
+        assert_eq!(choose(&url("a"), &found[..1], both).unwrap(), found[0]);
     }
 
     #[test]
     fn a_local_address_picks_the_family() {
         let found = [address("192.0.2.1:4433"), address("[2001:db8::1]:4433")];
         for (local, relay) in [("[::1]:7", 1), ("[::]:7", 0), ("0.0.0.0:7", 0), ("127.0.0.1:0", 0)] {
-            let chosen = choose(&url("a"), &found, Some(address(local))).unwrap();
-            assert_eq!(chosen, (found[relay], address(local)), "{local}");
+            assert_eq!(choose(&url("a"), &found, address(local)).unwrap(), found[relay], "{local}");
         }
     }
 
     #[test]
     fn a_local_address_of_the_wrong_family_is_named() {
-        let error = choose(&url("a"), &[address("192.0.2.1:1")], Some(address("[::1]:7"))).unwrap_err();
+        let local = address("[::1]:7");
+        let error = choose(&url("a"), &[address("192.0.2.1:1")], local).unwrap_err();
         assert!(error.to_string().contains("[::1]:7"), "{error}");
-        assert!(matches!(choose(&url("a"), &[], None), Err(BindError::NoAddress { .. })));
+        assert!(matches!(choose(&url("a"), &[], local), Err(BindError::NoAddress { .. })));
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_left_out_unless_there_is_no_other() {
+        let failed = || Err(io::ErrorKind::NotFound.into());
+        let (urls, there) = ([url("a"), url("b"), url("c")], address("192.0.2.1:4433"));
+        let relays = pick(&urls, vec![failed(), Ok(vec![there]), Ok(vec![there])], address("[::]:7")).unwrap();
+        assert_eq!(relays, [RelayAddress { address: there, key: urls[1].key }]);
+        let error = pick(&urls, vec![failed(), failed(), failed()], address("[::]:7")).unwrap_err();
+        assert!(matches!(&error, BindError::Resolve { host, .. } if host == "a"), "{error}");
+        assert!(matches!(pick(&[], vec![], address("[::]:7")), Err(BindError::Config(_))));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use async_io::Async;
@@ -23,12 +24,17 @@ const RECEIVE_BUFFER: usize = 1 << 16;
 /// The most bytes that one GSO send may hold: the largest UDP payload over IPv4.
 const SEND_LIMIT: usize = 65_507;
 
+/// So many sends in a row that failed for the socket's sake make it a broken one.
+const BROKEN: u32 = 3;
+
 /// A bound UDP socket that never blocks.
 pub(crate) struct Socket {
     pub(crate) io: Async<UdpSocket>,
     pub(crate) link: Link,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Sends in a row that failed as they do when the socket's address or interface has gone.
+    broken: AtomicU32,
 }
 
 /// What sending came to.
@@ -42,6 +48,34 @@ pub(crate) enum Sent {
 impl Socket {
     pub(crate) fn bind(link: Link, address: SocketAddr) -> Result<Self, BindError> {
         Self::open(link, address).map_err(|error| BindError::Socket { address, error })
+    }
+
+    /// A peer's one socket: where nothing else is asked for, for IPv6 and IPv4 side by side.
+    pub(crate) fn bind_peer(wish: Option<SocketAddr>) -> Result<Self, BindError> {
+        match wish {
+            Some(address) => Self::bind(Link::MAIN, address),
+            None => Self::bind_any(0),
+        }
+    }
+
+    /// On all addresses, of IPv4 only where there is no IPv6.
+    pub(crate) fn bind_any(port: u16) -> Result<Self, BindError> {
+        match Self::bind(Link::MAIN, (Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(BindError::Socket { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
+                log::info!("no socket for IPv6 ({error}): IPv4 alone");
+                Self::bind(Link::MAIN, (Ipv4Addr::UNSPECIFIED, port).into())
+            }
+            result => result,
+        }
+    }
+
+    /// A peer's socket in place of one bound to `old`: on the same port if that is free, and on all addresses if the old
+    /// one has gone.
+    pub(crate) fn bind_again(old: SocketAddr, address_gone: bool, port: u16) -> Result<Self, BindError> {
+        if address_gone || (old.is_ipv6() && old.ip().is_unspecified()) {
+            return Self::bind_any(port);
+        }
+        Self::bind(Link::MAIN, SocketAddr::new(old.ip(), port))
     }
 
     fn open(link: Link, address: SocketAddr) -> io::Result<Self> {
@@ -62,11 +96,27 @@ impl Socket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         make_room_for_ecn(&socket);
         let local = socket.local_addr()?;
-        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local })
+        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local, broken: AtomicU32::new(0) })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether everything that was sent lately failed, in ways that another socket might not.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) >= BROKEN
+    }
+
+    fn note(&self, error: Option<&io::Error>) {
+        match error {
+            None if self.broken.load(Ordering::Relaxed) == 0 => {}
+            None => self.broken.store(0, Ordering::Relaxed),
+            Some(error) if is_the_sockets_fault(error) => {
+                self.broken.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Takes what has arrived, at most [`RECEIVE_BATCH`] buffers; says how many.
@@ -118,11 +168,15 @@ impl Socket {
                 src_ip: None,
             };
             match self.state.try_send(UdpSockRef::from(&self.io), &outgoing) {
-                Ok(()) => offset += length,
+                Ok(()) => {
+                    self.note(None);
+                    offset += length;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Full { offset, failed },
                 // The driver took offence at GSO, and quinn-udp has noted it: again, one by one.
                 Err(_) if length > segment && self.state.max_gso_segments() < most => {}
                 Err(error) => {
+                    self.note(Some(&error));
                     failed += length.div_ceil(segment) as u64;
                     log::debug!("sending {length} bytes from {} to {destination}: {error}", self.local);
                     offset += length;
@@ -142,6 +196,12 @@ impl Socket {
             other => other,
         }
     }
+}
+
+/// Not where there is no way to the destination for now: with the next network there is, by the same socket.
+fn is_the_sockets_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, BrokenPipe, InvalidInput, NotConnected, PermissionDenied};
+    matches!(error.kind(), AddrNotAvailable | InvalidInput | PermissionDenied | NotConnected | BrokenPipe)
 }
 
 /// quinn-udp 0.6.3 asks for timestamps, which leave no room for the ECN bits in its 96 bytes of control messages when a
@@ -236,5 +296,21 @@ mod tests {
         assert!(matches!(socket.send(&transmit(bad, None), b"lost", 0), Sent::Done { failed: 1 }));
         assert!(matches!(socket.send(&transmit(good, None), &[0; 70_000], 0), Sent::Done { failed: 1 }));
         assert!(matches!(socket.send(&transmit(good, None), b"here", 0), Sent::Done { failed: 0 }));
+    }
+
+    /// Linux says so of a way that leads off the machine.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_is_broken_while_all_it_sends_fails_for_its_own_sake() {
+        let socket = socket("127.0.0.1:0");
+        let (good, bad) = (socket.local_addr(), "192.0.2.1:9".parse().unwrap());
+        for _ in 0..BROKEN {
+            assert!(!socket.is_broken());
+            socket.send(&transmit(bad, None), b"lost", 0);
+        }
+        assert!(socket.is_broken());
+        socket.send(&transmit(good, None), b"here", 0);
+        assert!(!socket.is_broken());
+        assert!(!is_the_sockets_fault(&io::ErrorKind::NetworkUnreachable.into()), "another socket has no way either");
     }
 }

@@ -278,7 +278,7 @@ fn a_name_resolves() {
     run(async {
         let relay = relay();
         let mut settings = options(&relay, Consent::Closed);
-        settings.relay = relay.url(Some("localhost"));
+        settings.relays = vec![relay.url(Some("localhost"))];
         settings.local = Some("127.0.0.1:0".parse().unwrap());
         Peer::bind(settings).await.unwrap().registered().await.unwrap();
     });
@@ -312,7 +312,7 @@ fn a_relay_on_all_addresses_serves_both_families() {
             assert_eq!(relay.url(None).host, host);
             assert_eq!(relay.url(Some("[2001:db8::1]")).host, "2001:db8::1");
             let mut settings = options(&relay, Consent::Any);
-            settings.relay = relay.url(Some("127.0.0.1"));
+            settings.relays = vec![relay.url(Some("127.0.0.1"))];
             let server = Peer::bind(settings.clone()).await.unwrap();
             server.registered().await.unwrap();
             settings.identity = ephemeral_key().unwrap();

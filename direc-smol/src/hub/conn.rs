@@ -8,12 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use direc_core::{
-    CloseReason, Connection, ConnectionStats, DirectFailure, NodeId, Path, PathReason, PeerEvent, Role,
+    CloseReason, ConnId, Connection, ConnectionStats, DirectFailure, NodeId, Path, PathReason, PeerEvent, Role,
     quic_types::{Dir, StreamEvent, StreamId},
 };
 
 use super::streams::{Receiver, Sender};
 use crate::{
+    connection::ConnectionStatus,
     news::PathNews,
     signal::{Signals, Wakes},
 };
@@ -56,11 +57,12 @@ pub(crate) struct PathCursor(u64);
 
 impl Conn {
     pub(super) fn new(now: Instant, connection: &Connection<'_>, path: Path) -> Self {
+        let chosen = connection.chosen();
         Self {
             peer: connection.peer(),
             role: connection.role(),
             path,
-            chosen: PathReason::Began,
+            chosen,
             signals: Arc::default(),
             closed: None,
             not_direct: None,
@@ -68,7 +70,7 @@ impl Conn {
             // A direct path is told of by an event of its own, which follows at once.
             log: Some(path)
                 .filter(|path| !path.is_direct())
-                .map(|path| PathNews::Moved { path, rtt: None, why: PathReason::Began, at: now })
+                .map(|path| PathNews::Moved { path, rtt: None, why: chosen, at: now })
                 .into_iter()
                 .collect(),
             log_start: 0,
@@ -80,6 +82,12 @@ impl Conn {
             late_streams: Default::default(),
             late_datagrams: VecDeque::new(),
         }
+    }
+
+    /// How it stands, but for the paths, which the core knows.
+    pub(super) fn status(&self, conn: ConnId) -> ConnectionStatus {
+        let Self { peer, role, path, chosen, .. } = *self;
+        ConnectionStatus { conn, peer, role, path, chosen, paths: Vec::new() }
     }
 
     pub(super) fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {

@@ -1,64 +1,118 @@
-//! How a peer stands with its relay.
+//! How a peer stands with its relays.
+
+use std::net::SocketAddr;
 
 use direc_core::RelayError;
 
-/// The registration, and the attempts at it that failed.
-#[derive(Debug, Default)]
-pub(crate) struct RelayState {
+/// How this peer stands with each of its relays, the preferred one first.
+///
+/// One relay that knows this peer is enough to be found and to connect; so success is told when any relay has it,
+/// failure when all have failed.
+#[derive(Debug)]
+pub(crate) struct RelayStates(Vec<RelayState>);
+
+/// Of how many failures at each relay somebody has been told.
+#[derive(Clone, Debug)]
+pub(crate) struct Told(Vec<u64>);
+
+/// A registration, and the attempts at it that failed.
+#[derive(Debug)]
+struct RelayState {
+    relay: SocketAddr,
     registered: bool,
     warm: bool,
     /// No cookie was answered.
     unanswered: bool,
     last: Option<RelayError>,
     failures: u64,
-    /// How many failures somebody has been told of.
     told: u64,
 }
 
-impl RelayState {
-    pub(crate) fn on_registered(&mut self) {
-        self.registered = true;
+impl RelayStates {
+    pub(crate) fn new(relays: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self(relays.into_iter().map(RelayState::new).collect())
     }
 
-    pub(crate) fn on_warm(&mut self) {
-        (self.warm, self.unanswered) = (true, false);
+    pub(crate) fn on_registered(&mut self, relay: SocketAddr) {
+        self.at(relay, |state| state.registered = true);
     }
 
-    pub(crate) fn on_unanswered(&mut self) {
-        self.unanswered = !self.warm;
+    pub(crate) fn on_warm(&mut self, relay: SocketAddr) {
+        self.at(relay, |state| (state.warm, state.unanswered) = (true, false));
     }
 
-    pub(crate) fn on_lost(&mut self, error: RelayError) {
-        (self.registered, self.warm, self.unanswered) = (false, false, false);
-        self.failures += 1;
-        self.last = Some(error);
+    pub(crate) fn on_unanswered(&mut self, relay: SocketAddr) {
+        self.at(relay, |state| state.unanswered = !state.warm);
+    }
+
+    pub(crate) fn on_lost(&mut self, relay: SocketAddr, error: &RelayError) {
+        self.at(relay, |state| state.on_lost(error));
+    }
+
+    /// No relay will have anything to say any more.
+    pub(crate) fn on_shut_down(&mut self) {
+        self.0.iter_mut().for_each(|state| state.on_lost(&RelayError::ShutDown));
+    }
+
+    fn at(&mut self, relay: SocketAddr, change: impl FnOnce(&mut RelayState)) {
+        match self.0.iter_mut().find(|state| state.relay == relay) {
+            Some(state) => change(state),
+            None => log::debug!("news of a relay that is none of this peer's: {relay}"),
+        }
     }
 
     /// Why there will be no registration any more.
     pub(crate) fn last_word(&self) -> RelayError {
-        self.last.clone().filter(RelayError::is_final).unwrap_or(RelayError::ShutDown)
+        let finals = self.0.iter().map(|state| state.last.clone().filter(RelayError::is_final));
+        finals.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().next()).unwrap_or(RelayError::ShutDown)
     }
 
     /// Where a call that waits from now on begins to count failures: those that nobody was told of are news to it.
-    pub(crate) fn told(&self) -> u64 {
-        self.told
+    pub(crate) fn told(&self) -> Told {
+        Told(self.0.iter().map(|state| state.told).collect())
     }
 
-    /// The end of waiting for the registration (and, if `warm`, its cookies), if it has come. Each failure ends it
-    /// once; a final one ends it for good.
-    pub(crate) fn outcome(&mut self, warm: bool, since: u64) -> Option<Result<(), RelayError>> {
-        if self.registered && (self.warm || !warm) {
+    /// The end of waiting for a registration (and, if `warm`, its cookies), if it has come. A failure of all relays
+    /// ends it once, and for good if it is final at all of them.
+    pub(crate) fn outcome(&mut self, warm: bool, since: &Told) -> Option<Result<(), RelayError>> {
+        let outcomes = self.0.iter().zip(&since.0).map(|(state, &since)| state.outcome(warm, since));
+        let outcomes: Vec<_> = outcomes.collect();
+        if outcomes.contains(&Some(Ok(()))) {
             return Some(Ok(()));
         }
-        if self.registered && self.unanswered {
-            return Some(Err(RelayError::NoCookie));
+        // One relay that may still answer is worth waiting for.
+        let mut errors = outcomes.into_iter().map(|outcome| outcome?.err()).collect::<Option<Vec<_>>>()?;
+        self.0.iter_mut().for_each(|state| state.told = state.failures);
+        // Where this peer is registered says most; what a later attempt may mend goes before what it may not.
+        let registered = errors.iter().position(|error| *error == RelayError::NoCookie);
+        let hopeful = || errors.iter().position(|error| !error.is_final());
+        let index = registered.or_else(hopeful).unwrap_or(0);
+        (!errors.is_empty()).then(|| Err(errors.swap_remove(index)))
+    }
+}
+
+impl RelayState {
+    fn new(relay: SocketAddr) -> Self {
+        Self { relay, registered: false, warm: false, unanswered: false, last: None, failures: 0, told: 0 }
+    }
+
+    fn on_lost(&mut self, error: &RelayError) {
+        (self.registered, self.warm, self.unanswered) = (false, false, false);
+        self.failures += 1;
+        self.last = Some(error.clone());
+    }
+
+    /// How waiting for this one relay has ended, if it has.
+    fn outcome(&self, warm: bool, since: u64) -> Option<Result<(), RelayError>> {
+        if self.registered {
+            // While it is registered again, an earlier failure is past.
+            return match (warm, self.warm, self.unanswered) {
+                (false, ..) | (_, true, _) => Some(Ok(())),
+                (_, _, true) => Some(Err(RelayError::NoCookie)),
+                _ => None,
+            };
         }
         let error = self.last.as_ref().filter(|error| error.is_final() || self.failures > since)?;
-        // While it is registered again, an earlier failure is past.
-        if self.registered {
-            return None;
-        }
-        self.told = self.failures;
         Some(Err(error.clone()))
     }
 }
@@ -67,24 +121,68 @@ impl RelayState {
 mod tests {
     use super::*;
 
+    const UNREACHABLE: RelayError = RelayError::Unreachable { after: std::time::Duration::from_secs(5) };
+
+    fn relays<const N: usize>() -> ([SocketAddr; N], RelayStates) {
+        let addresses = std::array::from_fn(|index| SocketAddr::new([192, 0, 2, index as u8].into(), 4433));
+        (addresses, RelayStates::new(addresses))
+    }
+
+    fn now(states: &mut RelayStates, warm: bool) -> Option<Result<(), RelayError>> {
+        let told = states.told();
+        states.outcome(warm, &told)
+    }
+
     #[test]
     fn each_failure_is_told_once_and_a_final_one_always() {
-        let mut state = RelayState::default();
-        assert_eq!(state.outcome(false, 0), None);
-        state.on_lost(RelayError::Lost);
-        assert_eq!(state.outcome(false, state.told()), Some(Err(RelayError::Lost)));
-        assert_eq!(state.outcome(false, state.told()), None);
-        state.on_registered();
-        assert_eq!(state.outcome(false, state.told()), Some(Ok(())));
-        assert_eq!(state.outcome(true, 0), None);
-        state.on_unanswered();
-        assert_eq!(state.outcome(true, 0), Some(Err(RelayError::NoCookie)));
-        assert_eq!(state.outcome(false, 0), Some(Ok(())));
-        state.on_warm();
-        assert_eq!(state.outcome(true, 0), Some(Ok(())));
-        state.on_lost(RelayError::Replaced);
+        let ([relay], mut state) = relays();
+        let from_the_start = state.told();
+        assert_eq!(now(&mut state, false), None);
+        state.on_lost(relay, &RelayError::Lost);
+        assert_eq!(now(&mut state, false), Some(Err(RelayError::Lost)));
+        assert_eq!(now(&mut state, false), None);
+        state.on_registered(relay);
+        assert_eq!(now(&mut state, false), Some(Ok(())));
+        assert_eq!(state.outcome(true, &from_the_start), None);
+        state.on_unanswered(relay);
+        assert_eq!(state.outcome(true, &from_the_start), Some(Err(RelayError::NoCookie)));
+        assert_eq!(state.outcome(false, &from_the_start), Some(Ok(())));
+        state.on_warm(relay);
+        assert_eq!(state.outcome(true, &from_the_start), Some(Ok(())));
+        state.on_lost(relay, &RelayError::Replaced);
         for _ in 0..2 {
-            assert_eq!(state.outcome(true, state.told()), Some(Err(RelayError::Replaced)));
+            assert_eq!(now(&mut state, true), Some(Err(RelayError::Replaced)));
         }
+    }
+
+    #[test]
+    fn any_relay_is_enough() {
+        let ([first, second], mut state) = relays();
+        state.on_lost(first, &UNREACHABLE);
+        assert_eq!(now(&mut state, false), None, "the second may still answer");
+        state.on_registered(second);
+        assert_eq!(now(&mut state, false), Some(Ok(())));
+        state.on_unanswered(second);
+        assert_eq!(now(&mut state, true), Some(Err(RelayError::NoCookie)), "both have said their no");
+        state.on_registered(first);
+        assert_eq!(now(&mut state, true), None);
+        state.on_warm(first);
+        assert_eq!(now(&mut state, true), Some(Ok(())));
+    }
+
+    #[test]
+    fn failure_is_told_when_all_have_failed_and_is_final_if_all_are() {
+        let ([first, second], mut state) = relays();
+        state.on_lost(first, &RelayError::Replaced);
+        assert_eq!(now(&mut state, false), None);
+        state.on_lost(second, &RelayError::Lost);
+        assert_eq!(now(&mut state, false), Some(Err(RelayError::Lost)), "there is hope");
+        assert_eq!(now(&mut state, false), None, "told once");
+        assert_eq!(state.last_word(), RelayError::ShutDown);
+        state.on_lost(second, &RelayError::Replaced);
+        for _ in 0..2 {
+            assert_eq!(now(&mut state, false), Some(Err(RelayError::Replaced)));
+        }
+        assert_eq!(state.last_word(), RelayError::Replaced);
     }
 }
