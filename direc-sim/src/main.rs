@@ -4,6 +4,7 @@ mod cli {
     pub(crate) mod args;
     pub(crate) mod bound;
     pub(crate) mod faults;
+    pub(crate) mod goodput;
     pub(crate) mod speed;
 }
 
@@ -61,7 +62,11 @@ fn main() -> ExitCode {
             say(&text);
             good
         }
-        Mode::Goodput => true,
+        Mode::Goodput => {
+            let (text, good) = cli::goodput::table(&args);
+            say(&text);
+            good
+        }
         Mode::Run => (0..args.repeat).all(|n| introduce(&args, args.seed.wrapping_add(n), n == 0)),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
