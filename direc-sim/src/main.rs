@@ -57,11 +57,7 @@ fn main() -> ExitCode {
             say(&text);
             good
         }
-        Mode::Faults => {
-            let (text, good) = cli::faults::table(&args);
-            say(&text);
-            good
-        }
+        Mode::Faults => cli::faults::table(&args, say),
         Mode::Goodput => {
             let (text, good) = cli::goodput::table(&args);
             say(&text);

@@ -163,6 +163,7 @@ fn many_faults() {
 /// The faults that a failure has printed, with what was said.
 #[test]
 #[ignore = "needs to be told which"]
+#[allow(clippy::print_stdout, reason = "it is for people")]
 fn these_faults() {
     let text = std::env::var("DIREC_SIM_FAULTS").unwrap();
     let bytes: Vec<u8> =
