@@ -16,6 +16,9 @@
 //! # Ok::<(), direc_sim::SetUpError>(())
 //! ```
 //!
+//! [`faults`] is a catalogue of what can go wrong under a running upload, and how long each may stall it;
+//! `direc-sim faults` measures it over many seeds. [`oracle`] says which pairs of NATs let a direct path be.
+//!
 //! NATs are described in the terms of RFC 4787. The keys of a run can be computed from its seed: simulation only.
 
 pub mod app;

@@ -4,6 +4,7 @@ mod cli {
     pub(crate) mod args;
     pub(crate) mod bound;
     pub(crate) mod faults;
+    pub(crate) mod goodput;
     pub(crate) mod speed;
 }
 
@@ -56,12 +57,12 @@ fn main() -> ExitCode {
             say(&text);
             good
         }
-        Mode::Faults => {
-            let (text, good) = cli::faults::table(&args);
+        Mode::Faults => cli::faults::table(&args, say),
+        Mode::Goodput => {
+            let (text, good) = cli::goodput::table(&args);
             say(&text);
             good
         }
-        Mode::Goodput => true,
         Mode::Run => (0..args.repeat).all(|n| introduce(&args, args.seed.wrapping_add(n), n == 0)),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

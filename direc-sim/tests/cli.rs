@@ -86,3 +86,28 @@ fn a_capture_is_written_with_its_secrets() {
     let output = sim("--pcap /nowhere/at/all");
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn faults_tells_each_row_its_limit_and_how_to_see_the_worst_again() {
+    let output = sim("faults --fault relay-killed --seeds 2 --json");
+    let text = out(&output);
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    assert_eq!(text.lines().count(), 2, "without loss and with");
+    assert!(text.lines().all(|line| line.contains("\"trials\":4,") && line.contains("\"limit_ms\":100,")), "{text}");
+    let output = sim("faults --fault relay-killed --loss 0 --sender P4 --seed 5 --seeds 1");
+    let text = out(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("worst: direc-sim faults --fault relay-killed --loss 0 --sender P4 --seed 5 --seeds 1"));
+    assert!(text.contains("fault at "), "one trial is told as a story: {text}");
+}
+
+#[test]
+fn goodput_has_a_row_for_each_pair_of_rates() {
+    let output = sim("goodput --seeds 1 --sender P2 --json");
+    let text = out(&output);
+    assert!(output.status.success(), "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.contains("\"mbps_100_300\":") && line.contains("\"moved\":1")).count(),
+        4
+    );
+}

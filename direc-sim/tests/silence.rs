@@ -104,3 +104,23 @@ fn a_peer_whose_relay_comes_back_registers_again() {
     let call = outcome.call(0).unwrap();
     assert!(call.done().is_some(), "{:?}", call.failure());
 }
+
+#[test]
+fn peers_of_a_relay_that_was_killed_register_at_the_next_one() {
+    let mut scenario = four().incident(When::At(SECOND), Trouble::KillRelay(0), Some(2 * SECOND));
+    scenario.calls.truncate(1);
+    scenario.calls[0].at = 100 * SECOND;
+    let outcome = run(&scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new());
+    assert!(outcome.call(0).unwrap().done().is_some(), "{:?}", outcome.call(0).unwrap().failure());
+}
+
+#[test]
+fn a_second_relay_changes_nothing_while_the_first_one_lives() {
+    let mut scenario = four();
+    scenario.relays = 2;
+    scenario.farewell = true;
+    let outcome = run(&scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new());
+    assert!(outcome.call(0).unwrap().done().is_some() && outcome.call(1).unwrap().done().is_some());
+}

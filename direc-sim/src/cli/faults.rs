@@ -86,36 +86,34 @@ fn command(trial: &Trial) -> String {
     format!("direc-sim faults --fault {fault} --loss {} --sender {sender} --seed {} --seeds 1", trial.loss, trial.seed)
 }
 
-/// Runs them all. Gives the text and whether every limit was kept.
-pub(crate) fn table(args: &Args) -> (String, bool) {
+/// Runs them all, and says each row as it comes. Gives whether every limit was kept.
+pub(crate) fn table(args: &Args, say: impl Fn(&str)) -> bool {
     let faults = args.fault.map_or(Fault::ALL.to_vec(), |fault| vec![fault]);
     let losses = if args.loss_given { vec![args.loss] } else { LOSSES.to_vec() };
     let senders = args.sender.map_or(vec![0, 1], |sender| vec![sender]);
     let count = if args.seeds == 0 { SEEDS } else { args.seeds };
-    let (mut out, mut good) = (String::new(), true);
     if !args.json {
-        let _ = writeln!(out, "Uploads of 30 Mbit/s, round trips of 40 to 80 ms, {} seeds; stalls in ms.\n", count);
-        let _ = writeln!(out, "{:<40}{:>5} {:>10}{:>10}{:>9}", "fault", "loss", "median", "worst", "limit");
+        say(&format!("Uploads of 30 Mbit/s, round trips of 40 to 80 ms, {count} seeds; stalls in ms.\n\n"));
+        say(&format!("{:<40}{:>5} {:>10}{:>10}{:>9}\n", "fault", "loss", "median", "worst", "limit"));
     }
-    for &fault in &faults {
-        for &loss in &losses {
-            let seeds = (0..count).map(|n| args.seed.wrapping_add(n));
-            let trials: Vec<Trial> =
-                seeds.flat_map(|seed| senders.iter().map(move |&sender| Trial { fault, loss, sender, seed })).collect();
-            let row = Row { fault, loss, samples: run_all(&trials) };
-            good &= row.bad() == 0;
-            out.push_str(&if args.json { row.json() } else { row.text() });
-            if let [trial] = trials.as_slice()
-                && !args.json
-            {
-                out.push_str(&story(trial));
-            }
+    let mut good = true;
+    for (fault, loss) in faults.iter().flat_map(|&fault| losses.iter().map(move |&loss| (fault, loss))) {
+        let seeds = (0..count).map(|n| args.seed.wrapping_add(n));
+        let each = seeds.flat_map(|seed| senders.iter().map(move |&sender| Trial { fault, loss, sender, seed }));
+        let trials: Vec<Trial> = each.collect();
+        let row = Row { fault, loss, samples: run_all(&trials) };
+        good &= row.bad() == 0;
+        say(&if args.json { row.json() } else { row.text() });
+        if let [trial] = trials.as_slice()
+            && !args.json
+        {
+            say(&story(trial));
         }
     }
     if !args.json {
-        out.push_str(if good { "\nall limits kept\n" } else { "\nNOT all limits kept\n" });
+        say(if good { "\nall limits kept\n" } else { "\nNOT all limits kept\n" });
     }
-    (out, good)
+    good
 }
 
 /// Runs trials on all cores, tells how far it has got, and sorts by stall.

@@ -259,6 +259,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_trouble_comes_up() {
+        let mut rng = crate::rng::Rng::new(1, crate::rng::Purpose::Garbage);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let mut bytes = [0; 200];
+            rng.fill(&mut bytes);
+            let troubles =
+                Scenario::from_bytes(&bytes).incidents.into_iter().map(|incident| format!("{:?}", incident.what));
+            seen.extend(troubles.filter_map(|words| words.split('(').next().map(str::to_owned)));
+        }
+        assert_eq!(seen.len(), 15, "{seen:?}");
+    }
+
+    #[test]
+    fn what_was_committed_before_there_was_more_to_say_means_what_it_meant() {
+        let scenario = Scenario::from_bytes(&[0; 40]);
+        assert_eq!((scenario.relays, scenario.incidents.len(), scenario.calls[0].work.flow), (1, 0, None));
+        assert!(scenario.peers.iter().all(|side| side.elsewhere.is_none()));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_give_a_valid_scenario(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
