@@ -8,6 +8,7 @@ Knows nothing but packets. `at` and the like are seconds of CLOCK_MONOTONIC, whi
     {"watch": "start"}                         it watches
     {"watch": "data", "src", "at", "silent"}   QUIC data from this source, for the first time or again after a silence
     {"watch": "gap", "from", "to", "before", "after"}   no QUIC data from anywhere in between
+    {"watch": "silent", "since", "at"}         no QUIC data until now; told after 1, 2, 4 … s
     {"watch": "sources", "at", "packets"}      how many of them came from which source in the last quarter of a second
     {"watch": "net", "lost", "back"}           the host had no network: from the first ping to the relay's host that was
                                                not answered until the first answer after it, less the usual round trip
@@ -28,6 +29,7 @@ import time
 
 GAP = 0.06
 COUNT_EVERY = 0.25
+SILENT = 1
 PING_EVERY = 0.01
 # Pings lost in a row that mean that the network is gone, and not that the line is bad.
 PINGS_LOST = 4
@@ -67,7 +69,7 @@ class Data:
 
     def __init__(self):
         self.sock, self.last, self.source, self.sources = data_socket(), None, None, {}
-        self.counts, self.counted = {}, time.monotonic()
+        self.counts, self.counted, self.silence = {}, time.monotonic(), SILENT
 
     def fileno(self):
         return self.sock.fileno()
@@ -109,6 +111,10 @@ class Data:
         if now - self.counted >= COUNT_EVERY:
             if self.counts:
                 say("sources", at=now, packets=self.counts)
+                self.silence = SILENT
+            elif self.last is not None and now - self.last >= self.silence:
+                say("silent", since=self.last, at=now)
+                self.silence *= 2
             self.counts, self.counted = {}, now
 
 
