@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 
-from laboratory import READY_ID, READY_URL, Run, is_root, peer_command, relay_command, serve_command, write_out
+from laboratory import READY_ID, READY_URL, Run, peer_command, prepare, relay_command, serve_command, write_out
 
 TYPES = "none,easy,eim-eif-x,eim-apdf-x,double,strict"
 PINGS = 20
@@ -72,7 +72,7 @@ def main():
     parser.add_argument("--delays", default="0,40")
     parser.add_argument("--out")
     options = parser.parse_args()
-    if not is_root("kernel_nat"):
+    if not prepare("kernel_nat"):
         return 2
     binaries = os.path.abspath(options.bin)
     types = options.types.split(",")

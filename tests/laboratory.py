@@ -6,6 +6,7 @@ The laboratory is a program with the calling convention of `natlab run` (JSON li
 import glob
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,12 @@ READY_URL = r'"url":\s*"(?P<url>[^"]+)"'
 READY_ID = r'"id":\s*"([^"]+)"'
 
 
-def is_root(program):
+def prepare(program):
+    """Whether the laboratory can run. A script that is ended leaves through the door: its runs end with it."""
+    def leave(number, _):
+        raise SystemExit(128 + number)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, leave)
     if os.geteuid() == 0:
         return True
     print(f"{program}: needs root", file=sys.stderr)

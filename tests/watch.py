@@ -34,7 +34,7 @@ PING_EVERY = 0.01
 # Pings lost in a row that mean that the network is gone, and not that the line is bad.
 PINGS_LOST = 4
 # IPv4 packets shorter than this are acknowledgements and the like.
-DATA_LENGTH = 300
+DATA_LENGTH = 200
 ETH_P_IP = 0x0800
 SO_ATTACH_FILTER = 26
 SO_TIMESTAMPNS = 35
