@@ -37,7 +37,7 @@ SAMPLE = 0.1
 CALM = 4
 # More than a sample holds of probes and checks.
 DATA_IN_SAMPLE = 4000
-CUES = {"auto": r'"event":"path","path":"direct"', "relay": r'"event":"first_byte"'}
+CUES = {"auto": r'"event":"path".*"path":"direct"', "relay": r'"event":"first_byte"'}
 RELAY_2_READY = (r'"url":\s*"(?:(?P<url>direc://203\.0\.113\.10:[^"]+)|(?P<url2>direc://203\.0\.113\.20:[^"]+))"')
 # As many gaps between data packets as a story tells, the longest ones.
 STORY_GAPS = 12
@@ -81,10 +81,9 @@ class Faulted(Run):
     @property
     def cue(self):
         """From when fault times count. The laboratory looks at the lines as they come; so do we."""
-        wanted = CUES[self.case.path].replace('"', "").split(",")
-        for t, line in self.said("client"):
-            if all(line.get(k) == v for k, v in (pair.split(":") for pair in wanted)):
-                return t
+        for line in self.lines:
+            if line.get("who") == "client" and re.search(CUES[self.case.path], line.get("out", "")):
+                return line["t"]
         raise Unusable("never direct" if self.case.path == "auto" else "never connected")
 
     def began(self, fault):
@@ -114,36 +113,37 @@ class Faulted(Run):
                 if line.get("event") in ("error", "closed")]
         return next((f"client: {line}" for line in reversed(said) if line), f"no summary, exit {self.exit}")
 
+    @property
+    def gaps(self):
+        """Times without data packets at the receiver while the connection stood. Short ones are not told."""
+        over = min((t for t, line in self.said("client") if line.get("event") in ("error", "closed")),
+                   default=float("inf"))
+        return [gap for gap in self.watched(self.receiver, "gap") if gap["to"] < over]
+
     def seen_gap(self):
-        """The longest time without data packets at the receiver, once the rate is reached. Short ones are not told."""
+        """The longest of them, once the rate is reached."""
         start = self.cue + CALM - 0.5
-        gaps = [gap["to"] - gap["from"] for gap in self.watched(self.receiver, "gap") if gap["to"] > start]
+        gaps = [gap["to"] - gap["from"] for gap in self.gaps if gap["to"] > start]
         # Where the program did not come to its end, the last silence is not the one after its work.
         endless = self.watched(self.receiver, "silent") if self.lab("timeout") else []
         return max(gaps + [silence["at"] - silence["since"] for silence in endless], default=0)
 
     def gap_after(self, start):
-        """The longest time without data packets at the receiver that began after `start` and ended."""
-        return max((gap["to"] - gap["from"] for gap in self.watched(self.receiver, "gap") if gap["from"] > start),
-                   default=0)
+        """The longest of them that began after `start` and ended."""
+        return max((gap["to"] - gap["from"] for gap in self.gaps if gap["from"] > start), default=0)
 
     def source_before(self, at):
         """Where most of the data came from just before then."""
         counts = [line["packets"] for line in self.watched(self.receiver, "sources") if line["at"] < at]
         return max(counts[-1], key=counts[-1].get) if counts else "nowhere"
 
-    def samples(self, kind):
-        """(when, bytes) of the data's direction: `direct` between the sites, or through the relay."""
+    def direct_samples(self):
+        """(when, bytes between the sites since the sample before) in the data's direction, as the laboratory counts."""
         sender, receiver = ("a", "b") if self.direction == "up" else ("b", "a")
         for line in self.lab("sample"):
-            size = 0
-            for name, count in line["bytes"].items():
-                source, _, target = name.partition("_")
-                if kind == "direct" and source[0] == sender and target[0] == receiver:
-                    size += count
-                elif kind == "relay" and source[0] == receiver and target == "from_relay":
-                    size += count
-            yield line["t"], size
+            # Sites are a, b and, where a host roams to, a2, b2.
+            yield line["t"], sum(size for name, size in line["bytes"].items()
+                                 if re.fullmatch(f"{sender}2?_{receiver}2?", name))
 
     def story(self):
         """What happened, in milliseconds from the first fault on."""
@@ -158,12 +158,9 @@ class Faulted(Run):
                      if line.get("event") in ("error", "closed") or "relay" in str(line.get("event"))]
             for gap in self.watched(who, "net"):
                 told += [(gap["lost"], f"{who}'s host: no network"), (gap["back"], f"{who}'s host: network again")]
-        gaps = self.watched(self.receiver, "gap")
         # On a bad line there are many.
-        shortest = sorted(gap["to"] - gap["from"] for gap in gaps)[-STORY_GAPS:][:1]
-        for gap in gaps:
-            if gap["to"] - gap["from"] < shortest[0]:
-                continue
+        longest = sorted(self.gaps, key=lambda gap: gap["to"] - gap["from"])[-STORY_GAPS:]
+        for gap in longest:
             told.append((gap["from"], f"{self.receiver}'s host: last data, by {gap['before']}"))
             silent = 1000 * (gap["to"] - gap["from"])
             told.append((gap["to"], f"{self.receiver}'s host: data by {gap['after']} after {silent:.0f} ms"))
@@ -225,7 +222,7 @@ def direct_again(run):
     relayed = [at for at, path, _ in run.paths("client") if path == "relay" and at < start]
     came = [line["at"] for line in run.watched(run.receiver, "data")
             if line["src"].startswith("direct") and line["at"] > start]
-    sampled = [t for t, size in run.samples("direct") if size > DATA_IN_SAMPLE and t > start]
+    sampled = [t for t, size in run.direct_samples() if size > DATA_IN_SAMPLE and t > start]
     if not relayed:
         raise Unusable("never fell back to the relay")
     if not said or not came or not sampled:
@@ -337,7 +334,7 @@ class Bench:
             "--relay-ready", READY_URL if case.relays == 1 else RELAY_2_READY,
             "--server-cmd", watch + serve_command(self.binaries, urls), "--capture", READY_ID,
             "--client-cmd", watch + peer_command(self.binaries, "a", f"--path {case.path} {bench}", urls),
-            "--cue", CUES[case.path], "--sample", str(SAMPLE), "--timeout", str(case.seconds + 40),
+            "--cue", CUES[case.path], "--sample", str(SAMPLE), "--timeout", str(case.seconds + 20),
         ]
         if case.relays == 2:
             command += ["--relay2-cmd", pid.format(2) + relay_command(self.binaries, "{relay2_ip}", "relay2")]
@@ -347,7 +344,7 @@ class Bench:
 
     def once(self, case, direction, delay, loss):
         result = Result(case, direction, delay, loss)
-        run = Faulted(self.command(case, direction, delay, loss), case, direction, case.seconds + 100)
+        run = Faulted(self.command(case, direction, delay, loss), case, direction, case.seconds + 80)
         self.left += run.leftovers
         self.keep(run, result)
         try:

@@ -39,7 +39,9 @@ ETH_P_IP = 0x0800
 SO_ATTACH_FILTER = 26
 SO_TIMESTAMPNS = 35
 RELAYS = b"\xcb\x00\x71"  # 203.0.113.0/24
+# First bytes of a peer's QUIC packets as the relay forwards them, and (at least) as they come straight.
 RELAYED = 0x08
+QUIC = 0x40
 
 
 def say(what, **fields):
@@ -93,10 +95,14 @@ class Data:
 
     def packet(self, packet, at):
         header = (packet[0] & 15) * 4
-        if len(packet) <= header + 8 or not (packet[header + 8] >= 0x40 or packet[header + 8] == RELAYED):
+        if len(packet) <= header + 8:
             return
-        port, = struct.unpack(">H", packet[header:header + 2])
-        kind = "relay" if packet[12:15] == RELAYS else "direct"
+        first, (port,) = packet[header + 8], struct.unpack(">H", packet[header:header + 2])
+        # Bare QUIC from the relay is between it and the peer.
+        relay = packet[12:15] == RELAYS
+        if not (first == RELAYED if relay else first >= QUIC):
+            return
+        kind = "relay" if relay else "direct"
         source = f"{kind} {socket.inet_ntoa(packet[12:16])}:{port}"
         if self.last is not None and at - self.last > GAP:
             say("gap", **{"from": self.last, "to": at, "before": self.source, "after": source})
