@@ -11,12 +11,11 @@ Exit code: 0 all pairs direct and the median in time; 1 not; 2 the laboratory co
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
+
+from laboratory import READY_ID, READY_URL, Run, peer_command, prepare, relay_command, serve_command, write_out
 
 TYPES = "none,easy,eim-eif-x,eim-apdf-x,double,strict"
 PINGS = 20
@@ -25,31 +24,22 @@ BOUND_MS = {40: 200}
 
 
 def command(natlab, binaries, a, b, delay):
-    relay = f"{binaries}/relay --listen 0.0.0.0:4433 --public {{relay_ip}} --data-dir {{tmp}}/relay --json"
-    serve = f"{binaries}/peer --relay {{url}} --key {{tmp}}/b.key --json serve --echo --allow any"
-    ping = f"{binaries}/peer --relay {{url}} --key {{tmp}}/a.key --json ping {{peer}} --count {PINGS} --interval 50"
+    ping = peer_command(binaries, "a", f"ping {{peer}} --count {PINGS} --interval 50")
     return [
         natlab, "run", "--a", a, "--b", b, "--delay-ms", str(delay),
-        "--relay-cmd", relay, "--relay-ready", r'"url":\s*"(?P<url>[^"]+)"',
-        "--server-cmd", serve, "--capture", r'"id":\s*"([^"]+)"',
+        "--relay-cmd", relay_command(binaries), "--relay-ready", READY_URL,
+        "--server-cmd", serve_command(binaries), "--capture", READY_ID,
         "--client-cmd", ping, "--timeout", "30",
     ]
 
 
 def run(natlab, binaries, a, b, delay):
     """One pair: what the client's summary says, and whether the laboratory saw a direct packet."""
-    with tempfile.TemporaryFile("w+") as errors:
-        done = subprocess.run(command(natlab, binaries, a, b, delay), stdout=subprocess.PIPE, stderr=errors, text=True,
-                              timeout=120, check=False)
-        errors.seek(0)
-        said = errors.read()
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    client = [line["json"] for line in lines if line.get("who") == "client" and isinstance(line.get("json"), dict)]
-    summary = next((line for line in reversed(client) if line.get("event") == "summary"), None)
-    seen = any(line.get("event") == "direct-packet" for line in lines)
-    if summary is None:
-        print(f"{a} x {b}: no summary, exit {done.returncode}\n{said}{done.stdout[-2000:]}", file=sys.stderr)
-    return {"a": a, "b": b, "delay": delay, "seen": seen, "exit": done.returncode, **(summary or {})}
+    done = Run(command(natlab, binaries, a, b, delay))
+    if done.summary is None:
+        print(f"{a} x {b}: {done.why_no_summary()}", file=sys.stderr)
+    seen = bool(done.lab("direct-packet"))
+    return {"a": a, "b": b, "delay": delay, "seen": seen, "exit": done.exit, **(done.summary or {})}
 
 
 def run_twice_if_need_be(*pair):
@@ -82,8 +72,7 @@ def main():
     parser.add_argument("--delays", default="0,40")
     parser.add_argument("--out")
     options = parser.parse_args()
-    if os.geteuid() != 0:
-        print("kernel_nat: needs root", file=sys.stderr)
+    if not prepare("kernel_nat"):
         return 2
     binaries = os.path.abspath(options.bin)
     types = options.types.split(",")
@@ -106,9 +95,7 @@ def main():
         text.append(f"{len(direct)} of {len(here)} pairs direct, {shown}.\n")
         failed |= len(direct) < len(here) or (delay in BOUND_MS and median > BOUND_MS[delay])
     print("\n".join(text))
-    if options.out:
-        with open(options.out, "w", encoding="utf-8") as out:
-            out.write("\n".join(text))
+    write_out(options.out, "\n".join(text))
     print(f"{sum(map(passed, results))} passed, {len(results) - sum(map(passed, results))} failed")
     return 1 if failed else 0
 
