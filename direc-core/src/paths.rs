@@ -358,9 +358,9 @@ impl Paths {
     /// Data that was sent at `sent` has been acknowledged. `waiting`: more of it has not.
     pub(crate) fn on_acknowledged(&mut self, now: Instant, sent: Instant, rtt: Duration, waiting: bool) {
         if self.alone_since.is_none_or(|since| sent < since) {
-            // Either path may have carried it; but nothing may be unanswered any more.
+            // Either path may have carried it: no proof that this one works, but unless it is in doubt, no question either.
             if let Some(liveness) = self.current_liveness().filter(|_| !waiting) {
-                liveness.on_nothing_asked();
+                liveness.on_nothing_asked(now);
             }
             return;
         }
@@ -444,7 +444,12 @@ impl Paths {
 
     fn care(&self, now: Instant, address: SocketAddr) -> Care {
         let lag = if self.role == Role::P2 { Duration::ZERO } else { FOLLOWER_LAG };
-        Care { current: self.current == Via::Direct(address), in_use: self.in_use(now), rest: self.life.pause() + lag }
+        Care {
+            trouble: self.is_in_trouble(now),
+            current: self.current == Via::Direct(address),
+            in_use: self.in_use(now),
+            rest: self.life.pause() + lag,
+        }
     }
 
     /// Whether the direct path that carries the data is in trouble, so that the relay's answer matters.

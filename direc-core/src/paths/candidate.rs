@@ -26,7 +26,7 @@ const HEARD_BUDGET: u32 = 256;
 /// that it brings more than its deaths cost.
 const HOLD_STEP: Duration = Duration::from_millis(750);
 const LONGEST_HOLD: Duration = Duration::from_secs(3);
-/// Pause between the checks of a path that is on trial.
+/// Pause between the checks of a path that is on trial, or that may be needed any moment.
 const HOLD_GAP: Duration = Duration::from_millis(150);
 /// A path that has lived this long is forgiven its earlier deaths.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
@@ -60,8 +60,9 @@ pub(super) enum Kind {
 /// How a path is looked after.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Care {
-    /// Whether it carries the connection's data.
+    /// Whether it carries the connection's data, and whether the path that does is in trouble.
     pub(super) current: bool,
+    pub(super) trouble: bool,
     /// Whether the connection carries data at all.
     pub(super) in_use: bool,
     /// Pause between keep-alives.
@@ -160,7 +161,7 @@ impl Candidate {
 
     fn next_check(&self, now: Instant, liveness: &Liveness, care: Care) -> Option<Instant> {
         let spare = care.in_use.then_some(SPARE_GAP);
-        let rest = if self.is_on_trial(now) {
+        let rest = if self.is_on_trial(now) || (care.trouble && !care.current) {
             Some(HOLD_GAP)
         } else if care.current {
             Some(care.rest)
@@ -337,7 +338,7 @@ pub(super) fn is_plausible(address: SocketAddr, reach: &super::Reach) -> bool {
 mod tests {
     use super::*;
 
-    const CARE: Care = Care { current: true, in_use: true, rest: Duration::from_secs(25) };
+    const CARE: Care = Care { current: true, trouble: false, in_use: true, rest: Duration::from_secs(25) };
 
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
     fn candidate() -> (Candidate, Instant) {

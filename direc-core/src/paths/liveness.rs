@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const DOUBT: Duration = Duration::from_millis(120);
 /// … and for this long, or three round trips, failing: the data leaves as soon as another path answers.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// A round trip that was measured while packets lay about somewhere must not make for endless patience.
+const LONGEST_DOUBT: Duration = Duration::from_millis(1500);
 /// Pause between the checks of a doubtful path: half a round trip, within these bounds; after so many unanswered ones
 /// it is longer.
 const DOUBT_GAP: std::ops::RangeInclusive<Duration> = Duration::from_millis(40)..=Duration::from_millis(200);
@@ -84,9 +86,11 @@ impl Liveness {
         self.asked = waiting.then_some(now);
     }
 
-    /// Nothing is unanswered any more, whichever path it took.
-    pub(super) fn on_nothing_asked(&mut self) {
-        self.asked = None;
+    /// Nothing is unanswered any more, whichever path it took. What is in doubt stays so until the path itself answers.
+    pub(super) fn on_nothing_asked(&mut self, now: Instant) {
+        if !self.is_doubtful(now) {
+            self.asked = None;
+        }
     }
 
     /// A check of ours came back.
@@ -111,11 +115,11 @@ impl Liveness {
     }
 
     fn doubt_after(&self) -> Duration {
-        (self.rtt * 3 / 2).max(DOUBT)
+        (self.rtt * 3 / 2).clamp(DOUBT, LONGEST_DOUBT)
     }
 
     fn patience(&self) -> Duration {
-        (self.rtt * 3).max(PATIENCE)
+        (self.rtt * 3).clamp(PATIENCE, LONGEST_DOUBT * 2)
     }
 
     pub(super) fn is_doubtful(&self, now: Instant) -> bool {

@@ -1,6 +1,9 @@
 //! A session's packets on their way in, and what they do to its path (S10–S13).
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{EcnCodepoint, VarInt};
@@ -15,6 +18,9 @@ use crate::{
     step::{Role, Step},
     wire::datagram::{Datagram, ProbeFields},
 };
+
+/// No path has such a round trip: what is answered later was not under way all the time.
+const SLEPT: Duration = Duration::from_secs(4);
 
 impl Session {
     /// A packet of one of this session's channels, its header taken off.
@@ -75,11 +81,20 @@ impl Session {
             self.on_authentic(via, ctx);
         }
         if let Some(sent) = self.ledger.acknowledged().filter(|_| self.ledger.acknowledged() != acknowledged) {
-            self.nudge = self.nudge.filter(|nudge| !nudge.is_answered_by(sent));
-            let rtt = self.connection().map_or(std::time::Duration::ZERO, quinn_proto::Connection::rtt);
-            self.paths.on_acknowledged(now, sent, rtt, self.ledger.is_waiting());
+            self.on_acknowledged(sent, ctx);
         }
         Ok(())
+    }
+
+    /// What was sent at `sent` has arrived.
+    fn on_acknowledged(&mut self, sent: Instant, ctx: &mut Context<'_>) {
+        self.nudge = self.nudge.filter(|nudge| !nudge.is_answered_by(sent));
+        let rtt = self.connection().map_or(Duration::ZERO, quinn_proto::Connection::rtt);
+        self.paths.on_acknowledged(ctx.now, sent, rtt, self.ledger.is_waiting());
+        // An answer to what lay about while one side slept is no round trip; QUIC would pace itself by it for long.
+        if ctx.now.saturating_duration_since(sent) > SLEPT && rtt > SLEPT / 8 {
+            self.refresh_quic(ctx.now);
+        }
     }
 
     fn on_authentic(&mut self, via: Via, ctx: &mut Context<'_>) {
