@@ -197,22 +197,33 @@ impl Paths {
     pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
         for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
             let known = self.candidates.iter().any(|candidate| candidate.address == address);
-            let Some(candidate) = self.candidate(now, address) else { continue };
+            let Some(candidate) = self.candidate(now, address, Candidate::is_spent) else { continue };
             if known && candidate.is_spent() {
                 candidate.restart(now);
             }
         }
     }
 
-    /// What is known of an address; a new one takes the place of one that led nowhere, as long as new ones are allowed.
-    fn candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
+    /// What is known of an address from which the other side is heard: it goes before any that has not answered.
+    fn heard_candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
+        self.candidate(now, address, Candidate::is_unanswered)
+    }
+
+    /// What is known of an address; a new one takes the place of one that may give way, as long as new ones are allowed.
+    fn candidate(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        gives_way: impl Fn(&Candidate) -> bool,
+    ) -> Option<&mut Candidate> {
         if let Some(at) = self.candidates.iter().position(|candidate| candidate.address == address) {
             return self.candidates.get_mut(at);
         }
         let place = if self.candidates.len() < MAX_CANDIDATES {
             self.candidates.len()
         } else {
-            self.candidates.iter().position(Candidate::is_spent)?
+            let spent = self.candidates.iter().position(Candidate::is_spent);
+            spent.or_else(|| self.candidates.iter().position(&gives_way))?
         };
         if !self.spend_fresh(now) {
             return None;
@@ -263,7 +274,7 @@ impl Paths {
         match via {
             Via::Relay => self.on_heard(now, via),
             Via::Direct(from) => {
-                if let Some(candidate) = self.candidate(now, from) {
+                if let Some(candidate) = self.heard_candidate(now, from) {
                     candidate.on_heard(now);
                 }
                 if full && via == self.current {
@@ -308,7 +319,7 @@ impl Paths {
             Via::Direct(_) if self.policy == PathPolicy::RelayOnly => {}
             Via::Direct(from) => {
                 // An address not known yet is learnt: its packets are authentic.
-                if let Some(candidate) = self.candidate(now, from) {
+                if let Some(candidate) = self.heard_candidate(now, from) {
                     candidate.on_heard(now);
                 }
             }
@@ -465,9 +476,7 @@ impl Paths {
 
     /// The next probe to send.
     pub(crate) fn poll_probe(&mut self, now: Instant) -> Option<Outgoing> {
-        if self.keys.is_none() {
-            return None;
-        }
+        self.keys.as_ref()?;
         if self.policy != PathPolicy::RelayOnly {
             for at in 0..self.candidates.len() {
                 let care = self.care(now, self.candidates[at].address);

@@ -32,7 +32,11 @@ use crate::{
     PeerEvent, RefuseReason, Transmit, Wake, WakeReason,
     drops::{DropReason, Drops},
     paths::{Reach, Via},
-    quic::{cid::CidKey, config::Clock, tls::Tls},
+    quic::{
+        cid::CidKey,
+        config::{Clock, endpoint},
+        tls::Tls,
+    },
     rng::Rng,
     turns::Turns,
     wire::datagram::{Datagram, ProbeFields, RELAYED_HEADER, Tag},
@@ -94,10 +98,12 @@ impl Peer {
         let cids = CidKey::new(&mut rng).ok_or_else(|| ConfigError::Crypto("no AES-128".into()))?;
         let tls = Tls { identity: config.identity.clone(), crypto: config.crypto, key_log: config.key_log };
         let patience = config.timing.relay_deadline;
+        let register = control::registration(&config.consent, rng.bytes());
         let mut relays = Vec::new();
         for (index, &relay) in config.relays.iter().enumerate() {
-            let rng = rng.fork();
-            let control = Control::new(index, relay, tls.clone(), &config.consent, patience, &cids, rng, now)?;
+            let mut rng = rng.fork();
+            let endpoint = endpoint(control::slot(index), &cids, &mut rng);
+            let control = Control::new(relay, tls.clone(), register.clone(), patience, endpoint, rng, now)?;
             relays.push(Registration::new(control, relay.address));
         }
         let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();

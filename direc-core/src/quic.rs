@@ -13,13 +13,13 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionError, ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, EndpointConfig,
-    Event, Incoming, ServerConfig, Transmit, TransportErrorCode,
+    EndpointEvent, Event, Incoming, ServerConfig, Transmit, TransportErrorCode,
 };
 
 use crate::{drops::DropReason, turns::Turns};
@@ -29,6 +29,10 @@ pub(crate) type Handle = ConnectionHandle;
 
 /// Stateless replies (Retry, Version Negotiation, refusals) that may wait to be sent; beyond it they are not made.
 const MAX_REPLIES: usize = 64;
+
+/// How long a closed connection is kept for its last packets: QUIC's three probe timeouts (RFC
+/// 9000, section 10.2) may have grown beyond all measure.
+const CLOSED_KEPT: Duration = Duration::from_secs(10);
 
 /// What became of a received datagram.
 pub(crate) enum Handled {
@@ -44,6 +48,8 @@ pub(crate) enum Handled {
 struct Entry {
     connection: Connection,
     timer: Option<Instant>,
+    /// It is closed: by then it is forgotten.
+    forget_by: Option<Instant>,
 }
 
 /// An endpoint with its connections.
@@ -90,6 +96,9 @@ impl Quic {
         ecn: Option<EcnCodepoint>,
         data: BytesMut,
     ) -> Handled {
+        if is_version_negotiation(&data) {
+            return Handled::Dropped(DropReason::NotQuic);
+        }
         let mut reply = Vec::new();
         match self.endpoint.handle(now, remote, None, ecn, data, &mut reply) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => match self.get_mut(handle) {
@@ -157,7 +166,7 @@ impl Quic {
     }
 
     fn insert(&mut self, handle: Handle, connection: Connection) {
-        self.connections.insert(handle.0, Entry { connection, timer: None });
+        self.connections.insert(handle.0, Entry { connection, timer: None, forget_by: None });
         self.touch(handle.0);
     }
 
@@ -176,6 +185,16 @@ impl Quic {
             self.touch(handle.0);
         }
         self.connections.get_mut(&handle.0).map(|entry| &mut entry.connection)
+    }
+
+    /// An answer to what lay about while one side was away is no round trip. QUIC would wait by it for long (RFC 9002,
+    /// section 6.2), so it starts from the first guess again.
+    pub(crate) fn forget_impossible_rtt(&mut self, now: Instant, handle: Handle) {
+        const IMPOSSIBLE: Duration = Duration::from_secs(2);
+        if let Some(entry) = self.connections.get_mut(&handle.0).filter(|entry| entry.connection.rtt() > IMPOSSIBLE) {
+            entry.connection.path_changed(now);
+            self.touch(handle.0);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -204,6 +223,11 @@ impl Quic {
             self.timers.pop_first();
             if let Some(entry) = self.connections.get_mut(&key) {
                 entry.timer = None;
+                if entry.forget_by.is_some_and(|by| by <= now) {
+                    self.endpoint.handle_event(ConnectionHandle(key), EndpointEvent::drained());
+                    self.remove(key);
+                    continue;
+                }
                 entry.connection.handle_timeout(now);
                 self.touch(key);
             }
@@ -215,7 +239,7 @@ impl Quic {
     }
 
     /// The next event of any connection. `None` once all is quiet, timers set, dead connections removed.
-    pub(crate) fn poll_event(&mut self) -> Option<(Handle, Event)> {
+    pub(crate) fn poll_event(&mut self, now: Instant) -> Option<(Handle, Event)> {
         while let Some(&key) = self.dirty.first() {
             let Some(entry) = self.connections.get_mut(&key) else {
                 self.dirty.pop_first();
@@ -240,7 +264,7 @@ impl Quic {
             if drained {
                 self.remove(key);
             } else {
-                self.reset_timer(key);
+                self.reset_timer(now, key);
             }
         }
         None
@@ -254,9 +278,12 @@ impl Quic {
         }
     }
 
-    fn reset_timer(&mut self, key: usize) {
+    fn reset_timer(&mut self, now: Instant, key: usize) {
         let Some(entry) = self.connections.get_mut(&key) else { return };
-        let timer = entry.connection.poll_timeout();
+        if entry.connection.is_closed() {
+            entry.forget_by.get_or_insert(now + CLOSED_KEPT);
+        }
+        let timer = entry.connection.poll_timeout().into_iter().chain(entry.forget_by).min();
         if timer == entry.timer {
             return;
         }
@@ -288,6 +315,12 @@ impl Quic {
         }
         None
     }
+}
+
+/// Version Negotiation (RFC 9000, section 17.2.1) is the one packet that anybody could make up to end a handshake: a long
+/// header with version 0. Everybody here speaks version 1, so nobody has a use for it.
+fn is_version_negotiation(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first & 0x80 != 0) && packet.get(1..5) == Some(&[0; 4])
 }
 
 /// In words, without anything secret: what ended a connection.

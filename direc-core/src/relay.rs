@@ -4,6 +4,7 @@ mod cookies;
 mod forward;
 mod introduction;
 mod introductions;
+mod newcomers;
 mod registry;
 
 use std::{
@@ -18,6 +19,7 @@ use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, S
 use cookies::{CookieJar, Owner};
 use forward::{ForwardQueue, split_run};
 use introductions::Introductions;
+use newcomers::Newcomers;
 use registry::Registry;
 
 use crate::{
@@ -77,6 +79,7 @@ pub struct Relay {
     introductions: Introductions,
     /// Streams that a peer has opened and not said anything on.
     fresh: std::collections::BTreeMap<(usize, StreamId), MessageStream>,
+    newcomers: Newcomers,
     queue: ForwardQueue,
     echoes: VecDeque<(Link, SocketAddr, Cookie, Token)>,
     events: VecDeque<RelayEvent>,
@@ -112,6 +115,7 @@ impl Relay {
             jar: CookieJar::new(ports, &mut rng),
             introductions: Introductions::new(rng.fork()),
             fresh: std::collections::BTreeMap::new(),
+            newcomers: Newcomers::default(),
             queue: ForwardQueue::new(config.limits.forward_queue),
             echoes: VecDeque::new(),
             events: VecDeque::new(),
@@ -238,6 +242,7 @@ impl Relay {
     fn on_quic(&mut self, from: SocketAddr, ecn: Option<EcnCodepoint>, packet: BytesMut) -> Result<(), DropReason> {
         match self.quic.handle_datagram(self.now, from, ecn, packet) {
             Handled::Connection(handle) => {
+                self.quic.forget_impossible_rtt(self.now, handle);
                 // A client's address may change under its connection (RFC 9000, section 9); relayed packets follow.
                 let address = self.quic.get(handle).map(Connection::remote_address);
                 if let (Some(address), Some(entry)) = (address, self.registry.get_mut(handle))
@@ -265,7 +270,8 @@ impl Relay {
         } else if handshaking >= limits.handshakes && !incoming.remote_address_validated() {
             self.quic.retry(incoming);
         } else {
-            self.quic.accept(self.now, incoming, None);
+            let accepted = self.quic.accept(self.now, incoming, None);
+            self.newcomers.enter(self.now, accepted);
         }
     }
 
@@ -326,6 +332,11 @@ impl Relay {
         self.jar.expire(now);
         self.handle_due();
         self.handle_drain();
+        while let Some(handle) = self.newcomers.poll(now) {
+            if !self.registry.get(handle).is_some_and(registry::PeerEntry::is_registered) {
+                self.dismiss(handle, close_code::LIMIT, b"not registered in time");
+            }
+        }
         self.drive();
     }
 
@@ -372,14 +383,15 @@ impl Relay {
         let quic = self.quic.poll_timeout().map(|at| (at, WakeReason::Control));
         let introduction = self.introductions.poll_timeout().map(|at| (at, WakeReason::Introduction));
         let drain = self.draining_until.filter(|_| !self.leaving).map(|at| (at, WakeReason::Introduction));
-        quic.into_iter().chain(introduction).chain(drain).min().map(|(at, why)| Wake { at, why })
+        let newcomer = self.newcomers.next().map(|by| (by, WakeReason::Control));
+        quic.into_iter().chain(introduction).chain(drain).chain(newcomer).min().map(|(at, why)| Wake { at, why })
     }
 
     // Inside.
 
     fn drive(&mut self) {
         loop {
-            while let Some((handle, event)) = self.quic.poll_event() {
+            while let Some((handle, event)) = self.quic.poll_event(self.now) {
                 self.on_event(handle, event);
             }
             self.handle_drain();

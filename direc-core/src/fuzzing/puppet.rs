@@ -163,7 +163,7 @@ impl Puppet {
                 Ok(Datagram::ProbeEcho(_)) | Err(_) => {}
             }
         }
-        self.drive();
+        self.drive(now);
     }
 
     fn on_quic(&mut self, now: Instant, arrival: Arrival, packet: BytesMut) {
@@ -180,15 +180,15 @@ impl Puppet {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.clock.set(now);
         self.quic.handle_timeout(now);
-        self.drive();
+        self.drive(now);
     }
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
-        self.drive();
+        self.drive(now);
         buf.clear();
         let out = self.quic.poll_transmit(now, 1, buf);
-        self.drive();
+        self.drive(now);
         let out = out?;
         Some(Transmit { link: Link::MAIN, remote: out.destination, ecn: out.ecn, size: buf.len(), segment_size: None })
     }
@@ -198,8 +198,8 @@ impl Puppet {
         self.quic.poll_timeout()
     }
 
-    fn drive(&mut self) {
-        while let Some((handle, event)) = self.quic.poll_event() {
+    fn drive(&mut self, now: Instant) {
+        while let Some((handle, event)) = self.quic.poll_event(now) {
             match event {
                 Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
                     while let Some(id) = self.quic.get_mut(handle).and_then(|quic| quic.streams().accept(Dir::Bi)) {
@@ -245,6 +245,9 @@ impl Puppet {
                         self.introductions.push(offer.introduction);
                     }
                     Message::Register(_)
+                    | Message::Local(_)
+                    | Message::Seen(_)
+                    | Message::Drain(_)
                     | Message::Registered(_)
                     | Message::Observed(_)
                     | Message::Accept
@@ -343,13 +346,28 @@ impl Puppet {
         channel
     }
 
+    /// A message of a kind that came later.
+    fn late_message(&mut self, kind: u8, draw: &mut Draw<'_>) -> Message {
+        match kind % 3 {
+            0 => {
+                let count = draw() % (MAX_ADDRESSES as u8 + 2);
+                Message::Local(Local { addresses: (0..count).map(|_| self.address(draw)).collect() })
+            }
+            1 => Message::Seen(Seen { address: self.address(draw) }),
+            _ => Message::Drain(Drain { within_ms: u64::from_be_bytes(bytes(draw)) >> (draw() % 64) }),
+        }
+    }
+
     /// A well-formed message of any kind, about things it has heard of.
     fn message(&mut self, draw: &mut Draw<'_>) -> Message {
-        match draw() % 10 {
+        let kind = draw();
+        match kind % 10 {
+            // Kinds that came later leave the earlier ones' numbers as they were.
+            _ if kind >= 244 => self.late_message(kind, draw),
             0 => {
                 let flags = draw();
                 let ids = (0..draw() % 4).map(|_| self.id(draw)).collect();
-                Message::Register(Register { listen: flags & 1 == 0, any: flags & 2 == 0, ids })
+                Message::Register(Register { listen: flags & 1 == 0, any: flags & 2 == 0, ids, instance: None })
             }
             1 => Message::Registered(Registered {
                 punch_ports: (0..draw() % 12).map(|_| 4434 + u16::from(draw() % 3)).collect(),
@@ -367,7 +385,7 @@ impl Puppet {
                     channel,
                     direct: draw() & 1 == 0,
                     direct_only: draw() & 7 == 0,
-                    resume: None,
+                    resume: (draw() & 3 == 0).then(|| bytes(draw).into()),
                 })
             }
             5 => {
@@ -387,7 +405,7 @@ impl Puppet {
                     channel,
                     direct,
                     direct_only: false,
-                    resume: None,
+                    resume: (draw() & 3 == 0).then(|| bytes(draw).into()),
                 })
             }
             7 => Message::Accept,

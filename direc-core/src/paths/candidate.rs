@@ -120,6 +120,11 @@ impl Candidate {
         matches!(self.state, State::Silent { .. } | State::Lost { .. })
     }
 
+    /// Whether nothing at all has come from there.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.is_spent() || matches!(self.state, State::Punching { .. })
+    }
+
     pub(super) fn liveness(&self) -> Option<&Liveness> {
         match &self.state {
             State::Proven { liveness, .. } => Some(liveness),

@@ -2,11 +2,14 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use quinn_proto::{Connection, ConnectionError, Dir, EcnCodepoint, Event, StreamEvent, StreamId, VarInt};
+use quinn_proto::{
+    Connection, ConnectionError, Dir, EcnCodepoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt,
+};
 
 use crate::{
     ConfigError, NodeId, RelayError,
@@ -14,8 +17,7 @@ use crate::{
     drops::DropReason,
     quic::{
         self, Handle, Handled, Quic,
-        cid::CidKey,
-        config::{control_transport, endpoint},
+        config::control_transport,
         stream::{MessageStream, Received},
         tls::{ALPN_RELAY, Tls},
     },
@@ -120,23 +122,21 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(
-        index: usize,
         relay: RelayAddress,
         tls: Tls,
-        consent: &Consent,
+        register: Register,
         patience: Duration,
-        cids: &CidKey,
-        mut rng: Rng,
+        endpoint: Arc<EndpointConfig>,
+        rng: Rng,
         now: Instant,
     ) -> Result<Self, ConfigError> {
         // Built once here so that a provider that does not fit shows at once, not as a relay that cannot be reached.
         tls.client(relay.key, ALPN_RELAY)?;
-        let quic = Quic::new(endpoint(slot(index), cids, &mut rng), None);
         Ok(Self {
-            quic,
+            quic: Quic::new(endpoint, None),
             relay,
             tls,
-            register: registration(consent),
+            register,
             rng,
             state: State::Waiting { until: now },
             attempts: 0,
@@ -285,6 +285,9 @@ impl Control {
         }
         let before = self.heard();
         let handled = self.quic.handle_datagram(now, from, ecn, data);
+        if let Some(handle) = self.current() {
+            self.quic.forget_impossible_rtt(now, handle);
+        }
         if self.heard() > before {
             self.silent_since = None;
         }
@@ -330,7 +333,7 @@ impl Control {
 
     /// Drives QUIC and the registration; gives what came of it.
     pub(super) fn drive(&mut self, now: Instant) -> Vec<ControlEvent> {
-        while let Some((handle, event)) = self.quic.poll_event() {
+        while let Some((handle, event)) = self.quic.poll_event(now) {
             if self.current() == Some(handle) {
                 self.on_event(now, handle, event);
             }
@@ -540,12 +543,13 @@ impl Control {
 }
 
 /// What P3 is told of whom this peer accepts. Who does not fit is asked for, never let in unasked.
-fn registration(consent: &Consent) -> Register {
+pub(super) fn registration(consent: &Consent, instance: [u8; 8]) -> Register {
+    let instance = Some(instance.into());
     let told = |ids: &[NodeId]| ids.iter().copied().take(MAX_CONSENTS).collect();
     match consent {
-        Consent::Closed => Register { listen: false, any: false, ids: Vec::new() },
-        Consent::Ask => Register { listen: true, any: false, ids: Vec::new() },
-        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids) },
-        Consent::Any => Register { listen: true, any: true, ids: Vec::new() },
+        Consent::Closed => Register { listen: false, any: false, ids: Vec::new(), instance },
+        Consent::Ask => Register { listen: true, any: false, ids: Vec::new(), instance },
+        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids), instance },
+        Consent::Any => Register { listen: true, any: true, ids: Vec::new(), instance },
     }
 }

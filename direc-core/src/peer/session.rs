@@ -293,7 +293,7 @@ impl Session {
 
     /// Drives QUIC and passes on what it says.
     pub(super) fn drive(&mut self, ctx: &mut Context<'_>) {
-        while let Some((_, event)) = self.quic.poll_event() {
+        while let Some((_, event)) = self.quic.poll_event(ctx.now) {
             self.on_event(event, ctx);
         }
     }

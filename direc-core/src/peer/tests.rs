@@ -85,13 +85,13 @@ impl Pair {
             }
             self.events.extend(std::iter::from_fn(|| self.peer.poll_event()));
             self.liar.quic.handle_timeout(now);
-            self.liar.drive();
+            self.liar.drive(self.now);
             buf.clear();
             while self.liar.quic.poll_transmit(now, 1, &mut buf).is_some() {
                 let arrival = Arrival { link: Link::MAIN, remote: relay, ecn: None, stride: buf.len() };
                 self.peer.handle_datagram(now, arrival, BytesMut::from(&buf[..]));
                 buf.clear();
-                self.liar.drive();
+                self.liar.drive(self.now);
             }
         }
     }
@@ -152,7 +152,7 @@ impl Pair {
                     other.accept(now, *incoming, None);
                 }
             }
-            events.extend(std::iter::from_fn(|| other.poll_event()).map(|(_, event)| event));
+            events.extend(std::iter::from_fn(|| other.poll_event(self.now)).map(|(_, event)| event));
         }
         events
     }
@@ -169,8 +169,8 @@ impl Liar {
         }
     }
 
-    fn drive(&mut self) {
-        while let Some((handle, event)) = self.quic.poll_event() {
+    fn drive(&mut self, now: Instant) {
+        while let Some((handle, event)) = self.quic.poll_event(now) {
             if let Event::Stream(quinn_proto::StreamEvent::Opened { .. }) = event {
                 let streams = self.quic.get_mut(handle).unwrap().streams().accept(quinn_proto::Dir::Bi);
                 self.streams.extend(streams.map(MessageStream::new));

@@ -52,6 +52,11 @@ impl PeerEntry {
         self.consent.is_some()
     }
 
+    /// Which process it is, of those with the same key.
+    fn instance(&self) -> Option<[u8; 8]> {
+        self.consent.as_ref()?.instance.map(|instance| *instance)
+    }
+
     /// Whether it has told beforehand that it accepts this client.
     pub(super) fn consents_to(&self, client: &NodeId) -> bool {
         self.consent.as_ref().is_some_and(|consent| consent.any || consent.ids.contains(client))
@@ -173,8 +178,14 @@ impl Registry {
         entry.listening = register.listen;
         entry.consent = Some(register);
         if !entry.listening {
-            self.guests.entry(entry.id).or_default().push(handle);
-            return None;
+            let (id, instance) = (entry.id, entry.instance());
+            let guests = self.guests.entry(id).or_default();
+            guests.push(handle);
+            let same = |guest: &&Handle| {
+                let entry = self.peers.get(&guest.0);
+                **guest != handle && instance.is_some() && entry.is_some_and(|entry| entry.instance() == instance)
+            };
+            return guests.iter().find(same).copied();
         }
         let before = self.by_id.insert(entry.id, handle)?;
         (before != handle).then_some(before)
@@ -220,7 +231,7 @@ mod tests {
     use quinn_proto::ConnectionHandle;
 
     fn listening() -> Register {
-        Register { listen: true, any: false, ids: vec![NodeId::from_bytes([5; 32])] }
+        Register { listen: true, any: false, ids: vec![NodeId::from_bytes([5; 32])], instance: None }
     }
 
     fn registry() -> Registry {
@@ -229,6 +240,16 @@ mod tests {
             registry.insert(ConnectionHandle(handle), NodeId::from_bytes([1; 32]), "198.51.100.1:1".parse().unwrap());
         }
         registry
+    }
+
+    #[test]
+    fn of_two_connections_of_one_process_the_later_one_lives_and_two_processes_do_not_disturb_each_other() {
+        let mut registry = registry();
+        registry.insert(ConnectionHandle(3), NodeId::from_bytes([1; 32]), "198.51.100.1:1".parse().unwrap());
+        let guest = |n: u8| Register { listen: false, instance: Some([n; 8].into()), ..listening() };
+        assert_eq!(registry.register(ConnectionHandle(1), guest(1)), None);
+        assert_eq!(registry.register(ConnectionHandle(2), guest(2)), None);
+        assert_eq!(registry.register(ConnectionHandle(3), guest(1)), Some(ConnectionHandle(1)));
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub(crate) struct Register {
     /// Standing consent for these.
     #[serde(default)]
     pub(crate) ids: Vec<NodeId>,
+    /// Drawn at random by each process: of two connections of one process, the later one is the one that lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<serde_bytes::ByteArray<8>>,
 }
 
 /// Peer to relay, on the registration stream: addresses on this machine's own networks.

@@ -12,7 +12,7 @@ impl std::fmt::Debug for Message {
 fn all() -> Vec<Message> {
     let id = NodeId::from_bytes([9; 32]);
     vec![
-        Message::Register(Register { listen: true, any: false, ids: vec![id; MAX_CONSENTS] }),
+        Message::Register(Register { listen: true, any: false, ids: vec![id; MAX_CONSENTS], instance: None }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
         Message::Expect(Expect { cookie: [1; 16] }),
         Message::Observed(Observed { cookie: [1; 16], port: 1, address: "198.51.100.1:5".parse().unwrap() }),
@@ -152,7 +152,7 @@ fn the_documented_bytes_are_what_is_sent() {
     let document = include_str!("../../../../docs/protocol.md");
     let id = NodeId::from_bytes([0x11; 32]);
     let examples = [
-        Message::Register(Register { listen: true, any: false, ids: vec![] }),
+        Message::Register(Register { listen: true, any: false, ids: vec![], instance: None }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
         Message::Expect(Expect { cookie: [0x22; 16] }),
         Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
