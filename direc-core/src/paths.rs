@@ -197,34 +197,20 @@ impl Paths {
     pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
         for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
             let known = self.candidates.iter().any(|candidate| candidate.address == address);
-            let Some(candidate) = self.candidate(now, address, Candidate::is_spent) else { continue };
+            let Some(candidate) = self.candidate(now, address) else { continue };
             if known && candidate.is_spent() {
                 candidate.restart(now);
             }
         }
     }
 
-    /// What is known of an address from which the other side is heard: it goes before any that has not answered.
-    fn heard_candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
-        self.candidate(now, address, Candidate::is_unanswered)
-    }
-
-    /// What is known of an address; a new one takes the place of one that may give way, as long as new ones are allowed.
-    fn candidate(
-        &mut self,
-        now: Instant,
-        address: SocketAddr,
-        gives_way: impl Fn(&Candidate) -> bool,
-    ) -> Option<&mut Candidate> {
+    /// What is known of an address. A new one takes the place of one that led nowhere, or else of the one that has been
+    /// tried the longest without an answer, as long as new ones are allowed.
+    fn candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
         if let Some(at) = self.candidates.iter().position(|candidate| candidate.address == address) {
             return self.candidates.get_mut(at);
         }
-        let place = if self.candidates.len() < MAX_CANDIDATES {
-            self.candidates.len()
-        } else {
-            let spent = self.candidates.iter().position(Candidate::is_spent);
-            spent.or_else(|| self.candidates.iter().position(&gives_way))?
-        };
+        let place = if self.candidates.len() < MAX_CANDIDATES { self.candidates.len() } else { self.least(now)? };
         if !self.spend_fresh(now) {
             return None;
         }
@@ -234,6 +220,12 @@ impl Paths {
             None => self.candidates.push(candidate),
         }
         self.candidates.get_mut(place)
+    }
+
+    /// The place of the candidate that promises least, of those that have not answered.
+    fn least(&self, now: Instant) -> Option<usize> {
+        let unanswered = self.candidates.iter().enumerate().filter(|(_, c)| c.is_unanswered() && c.learnt() < now);
+        unanswered.min_by_key(|(_, candidate)| (!candidate.is_spent(), candidate.learnt())).map(|(at, _)| at)
     }
 
     fn spend_fresh(&mut self, now: Instant) -> bool {
@@ -274,7 +266,7 @@ impl Paths {
         match via {
             Via::Relay => self.on_heard(now, via),
             Via::Direct(from) => {
-                if let Some(candidate) = self.heard_candidate(now, from) {
+                if let Some(candidate) = self.candidate(now, from) {
                     candidate.on_heard(now);
                 }
                 if full && via == self.current {
@@ -319,7 +311,7 @@ impl Paths {
             Via::Direct(_) if self.policy == PathPolicy::RelayOnly => {}
             Via::Direct(from) => {
                 // An address not known yet is learnt: its packets are authentic.
-                if let Some(candidate) = self.heard_candidate(now, from) {
+                if let Some(candidate) = self.candidate(now, from) {
                     candidate.on_heard(now);
                 }
             }

@@ -72,6 +72,8 @@ pub(super) struct Care {
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) address: SocketAddr,
+    /// When it was first heard of.
+    learnt: Instant,
     state: State,
     since: Instant,
     next: Option<Instant>,
@@ -85,6 +87,7 @@ impl Candidate {
     pub(super) fn new(now: Instant, address: SocketAddr) -> Self {
         Self {
             address,
+            learnt: now,
             state: State::Punching { sent: 0 },
             since: now,
             next: Some(now),
@@ -93,6 +96,10 @@ impl Candidate {
             doubled: 0,
             deaths: 0,
         }
+    }
+
+    pub(super) fn learnt(&self) -> Instant {
+        self.learnt
     }
 
     pub(super) fn state(&self) -> &State {
