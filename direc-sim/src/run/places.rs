@@ -91,14 +91,26 @@ impl Cast<'_> {
         if severed {
             return self.world.sever_way(here, there, true);
         }
-        let sites = |number: usize| {
-            let places = self.places[number];
-            [Some(places.home), places.elsewhere].into_iter().flatten()
-        };
-        let pairs: Vec<_> = sites(from).flat_map(|here| sites(to).map(move |there| (here, there))).collect();
-        for (here, there) in pairs {
-            self.world.sever_way(here, there, false);
+        for here in self.sites(from) {
+            for there in self.sites(to) {
+                self.world.sever_way(here, there, false);
+            }
         }
+    }
+
+    /// Nothing gets from where a peer is to the relay, either way (or all its ways there are open again).
+    pub(super) fn sever_relay(&mut self, peer: usize, relay: SiteId, severed: bool) {
+        let Some(&(_, here, _)) = self.peers.get(peer) else { return };
+        let sites = if severed { vec![here] } else { self.sites(peer) };
+        for site in sites {
+            self.world.sever(site, relay, severed);
+        }
+    }
+
+    /// All places where a peer may be.
+    fn sites(&self, peer: usize) -> Vec<SiteId> {
+        let places = self.places[peer];
+        [Some(places.home), places.elsewhere].into_iter().flatten().collect()
     }
 }
 

@@ -89,8 +89,8 @@ impl Cast<'_> {
             }
             Trouble::SeverWay(from, to) => self.sever_way(from, to, wrong),
             Trouble::SeverRelay(number) => {
-                if let (Some((_, site, _)), Some(relay)) = (peer(number), self.relays.first()) {
-                    self.world.sever(site, relay.site, wrong);
+                if let Some(relay) = self.relays.first().map(|relay| relay.site) {
+                    self.sever_relay(number, relay, wrong);
                 }
             }
             Trouble::Reboot(number) => {
