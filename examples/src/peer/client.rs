@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_smol::{CloseReason, ConnectOptions, Connection, Peer};
+use direc_smol::{CloseReason, ConnectOptions, Connection, PathPolicy, Peer};
 use smol::{
     Task,
     future::or,
@@ -148,8 +148,8 @@ impl Session {
             findings.summary.connected_ms = Some(connected);
             findings.conn = Some(conn.clone());
             findings.follower = Some(smol::spawn(paths.follow(started, out, {
-                let seen = seen.clone();
-                move |news| told(&news, out, &seen)
+                let (seen, policy) = (seen.clone(), client.path);
+                move |news| told(&news, policy, out, &seen)
             })));
         }
         Ok(Self { conn, out, seen: seen.clone(), started })
@@ -194,11 +194,11 @@ impl Session {
 }
 
 /// Keeps in mind when the first direct path came, and says in words what the person does not know yet.
-fn told(told: &Told, out: Out, seen: &Seen) {
+fn told(told: &Told, policy: PathPolicy, out: Out, seen: &Seen) {
     let (path, after) = match *told {
         Told::On(path, after) => (path, after),
         Told::Moved(step) => {
-            out.say(&words::moved(&step));
+            out.say(&words::moved(&step, policy));
             (step.to, step.after)
         }
         Told::NotDirect(why) => return out.note(&format!("staying on the relay: {why}")),

@@ -2,8 +2,7 @@
 
 use std::{io::IsTerminal, time::Instant};
 
-use direc_core::{Consent, RelayError};
-use direc_smol::{Connection, Peer};
+use direc_smol::{Connection, Consent, PathPolicy, Peer, RelayError};
 use smol::future::or;
 
 use super::{
@@ -83,7 +82,7 @@ async fn attend(conn: Connection, desk: serving::Desk, out: Out) {
     out.note(&format!("{}: connected by {}", peer.short(), path_text(paths.began)));
     let paths = smol::spawn(paths.follow(since, out, move |told| match told {
         Told::On(..) => {}
-        Told::Moved(step) => out.note(&format!("{}: {}", peer.short(), words::moved(&step))),
+        Told::Moved(step) => out.note(&format!("{}: {}", peer.short(), words::moved(&step, PathPolicy::Auto))),
         Told::NotDirect(why) => out.note(&format!("{}: staying on the relay: {why}", peer.short())),
     }));
     let reason = desk.serve(&conn).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use direc_core::{Path, PathReason};
+use direc_core::{Path, PathPolicy, PathReason};
 
 use crate::clock::spoken;
 
@@ -20,8 +20,8 @@ pub(super) struct Step {
     pub(super) after: Duration,
 }
 
-/// One line for people.
-pub(super) fn moved(step: &Step) -> String {
+/// One line for people, about a connection that may take these paths.
+pub(super) fn moved(step: &Step, policy: PathPolicy) -> String {
     let to = step.to.address();
     let rtt = step.rtt.map_or(String::new(), |rtt| format!(", {}", spoken(rtt)));
     let because = match step.why {
@@ -29,6 +29,8 @@ pub(super) fn moved(step: &Step) -> String {
         _ => String::new(),
     };
     match (step.from.is_direct(), step.to.is_direct(), step.why) {
+        // The relay carries what finds another direct path, and nothing else.
+        (true, false, _) if policy == PathPolicy::DirectOnly => format!("direct path lost, trying again{because}"),
         (true, false, _) => format!("direct path lost, via relay {to}{because}"),
         (true, true, PathReason::Faster) => format!("faster direct path: {to}{rtt}"),
         (true, true, _) => format!("direct path lost, now direct {to}{rtt}{because}"),
@@ -77,7 +79,21 @@ mod tests {
         for (from, to, why, was_direct, text) in cases {
             let rtt = Some(Duration::from_micros(41_200));
             let step = Step { from, to, why, rtt, was_direct, after: Duration::from_millis(120) };
-            assert_eq!(moved(&step), text);
+            assert_eq!(moved(&step, PathPolicy::Auto), text);
         }
+    }
+
+    #[test]
+    fn what_must_go_straight_is_not_said_to_go_by_the_relay() {
+        let address = ([198, 51, 100, 18], 4433).into();
+        let step = Step {
+            from: Path::Direct(address),
+            to: Path::Relay(address),
+            why: PathReason::Silent { after: Duration::from_millis(251) },
+            rtt: None,
+            was_direct: true,
+            after: Duration::ZERO,
+        };
+        assert_eq!(moved(&step, PathPolicy::DirectOnly), "direct path lost, trying again (no answer for 251 ms)");
     }
 }
