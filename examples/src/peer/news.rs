@@ -62,7 +62,7 @@ impl Affairs {
                 let local: Vec<_> = local.iter().map(SocketAddr::to_string).collect();
                 let places = if local.is_empty() { bound.to_string() } else { local.join(", ") };
                 let event = Event::NetworkChanged { bound: bound.to_string(), local };
-                Some((Some(event), format!("network changed: now at {places}")))
+                Some((Some(event), format!("network changed, or this machine slept: now at {places}")))
             }
             PeerNews::Step(step) => {
                 log::debug!("{} {} {}", step.role, step.step, step.step.what());
@@ -149,8 +149,8 @@ mod tests {
             told,
             [
                 "relay 192.0.2.1:4433 is going down within 30.0 s; moving elsewhere",
-                "network changed: now at 0.0.0.0:40000",
-                "network changed: now at 192.0.2.7:4433, 192.0.2.8:4433",
+                "network changed, or this machine slept: now at 0.0.0.0:40000",
+                "network changed, or this machine slept: now at 192.0.2.7:4433, 192.0.2.8:4433",
             ]
         );
     }
