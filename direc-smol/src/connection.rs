@@ -58,6 +58,8 @@ pub struct ConnectionStatus {
     pub path: Path,
     /// Why it is that one.
     pub chosen: PathReason,
+    /// Since when it is.
+    pub since: Instant,
     /// All its paths: the relays' first, then the direct ones.
     pub paths: Vec<PathStatus>,
 }

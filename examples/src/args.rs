@@ -45,6 +45,19 @@ pub fn duration(parser: &mut Parser, flag: &str) -> Result<Duration, Failure> {
     }
 }
 
+/// A number of seconds, fractions allowed, which may be 0.
+///
+/// # Errors
+/// [`Failure::Usage`] if it is none, or more than a day.
+pub fn duration_or_zero(parser: &mut Parser, flag: &str) -> Result<Duration, Failure> {
+    let seconds: f64 = value(parser, flag)?;
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(Failure::Usage(format!("{flag}: 0 to 86400 seconds, not {seconds}")))
+    }
+}
+
 /// A number of bytes, at least 1, with `K`, `M` or `G` (powers of 1,024) behind it if wanted.
 ///
 /// # Errors

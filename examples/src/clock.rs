@@ -17,6 +17,18 @@ pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e6
 }
 
+/// As people say it, in the two largest units that matter: `0.4 ms`, `251 ms`, `12.3 s`, `3 min 05 s`, `2 h 03 min`.
+pub fn spoken(duration: Duration) -> String {
+    let (ms, seconds) = (duration.as_secs_f64() * 1e3, duration.as_secs());
+    match seconds {
+        0 if ms < 9.95 => format!("{ms:.1} ms"),
+        0 if ms < 999.5 => format!("{ms:.0} ms"),
+        0..60 => format!("{:.1} s", duration.as_secs_f64().min(59.9)),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
 /// Now in UTC, as RFC 3339 writes it, to the millisecond.
 pub fn timestamp() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -56,6 +68,26 @@ fn date(mut days: u64) -> (u64, usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_spoken_in_the_unit_that_fits() {
+        let cases = [
+            (0, "0.0 ms"),
+            (412, "0.4 ms"),
+            (9_960, "10 ms"),
+            (41_300, "41 ms"),
+            (999_400, "999 ms"),
+            (999_700, "1.0 s"),
+            (12_345_000, "12.3 s"),
+            (59_999_999, "59.9 s"),
+            (60_000_000, "1 min 00 s"),
+            (185_900_000, "3 min 05 s"),
+            (7_380_000_000, "2 h 03 min"),
+        ];
+        for (micros, text) in cases {
+            assert_eq!(spoken(Duration::from_micros(micros)), text);
+        }
+    }
 
     #[test]
     fn dates_around_leap_days() {

@@ -1,7 +1,9 @@
 //! The JSON lines that programs rely on: one variant, one event; absent values are `null`.
 
-use direc_core::Path;
+use direc_core::{Path, PathReason};
 use serde::Serialize;
+
+use crate::{clock::ms, standing::Standing};
 
 /// One JSON line of `relay` or `peer`.
 #[derive(Clone, Debug, Serialize)]
@@ -12,6 +14,11 @@ pub enum Event {
     RelayReady {
         /// What peers need.
         url: String,
+    },
+    /// The relay is going down, and has told its peers.
+    Draining {
+        /// By then it is gone.
+        within_ms: f64,
     },
     /// The peer is registered.
     #[serde(rename = "ready")]
@@ -45,6 +52,43 @@ pub enum Event {
         rtt_ms: Option<f64>,
         /// Since the connect call; on the accepting side since the connection stood.
         ms: f64,
+        /// Why it was chosen.
+        why: Why,
+        /// How long the path before had been silent, if that was it.
+        silent_ms: Option<f64>,
+    },
+    /// A relay does not have this peer any more. Said once, until it is back.
+    RelayLost {
+        /// Its address.
+        relay: String,
+        /// What happened, in words.
+        why: String,
+        /// Whether the peer has given it up, rather than trying again.
+        given_up: bool,
+    },
+    /// A relay that was lost has this peer again.
+    RelayBack {
+        /// Its address.
+        relay: String,
+    },
+    /// A relay wants to be left.
+    RelayDraining {
+        /// Its address.
+        relay: String,
+        /// By then.
+        within_ms: f64,
+    },
+    /// This machine's network is another one, or may be.
+    NetworkChanged {
+        /// The socket's address.
+        bound: String,
+        /// Where machines on the same networks reach it.
+        local: Vec<String>,
+    },
+    /// How things stand, as asked for by SIGUSR1 or `--status`.
+    Status {
+        /// All connections.
+        connections: Vec<Standing>,
     },
     /// An answer to a ping.
     Ping {
@@ -112,6 +156,45 @@ pub enum Kind {
 impl From<Path> for Kind {
     fn from(path: Path) -> Self {
         if path.is_direct() { Self::Direct } else { Self::Relay }
+    }
+}
+
+/// Why a path was chosen, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Connections begin on the relay.
+    Began,
+    /// A direct path works, and goes before a relayed one.
+    Direct,
+    /// It is clearly faster than the direct path before.
+    Faster,
+    /// The path before gave no answer.
+    Silent,
+    /// The relay before is lost or going down.
+    RelayLost,
+    /// A reason that this version does not know.
+    Other,
+}
+
+impl From<PathReason> for Why {
+    fn from(reason: PathReason) -> Self {
+        match reason {
+            PathReason::Began => Self::Began,
+            PathReason::Direct => Self::Direct,
+            PathReason::Faster => Self::Faster,
+            PathReason::Silent { .. } => Self::Silent,
+            PathReason::RelayLost => Self::RelayLost,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How long the path before was silent, if it was left for that.
+pub fn silent_ms(reason: PathReason) -> Option<f64> {
+    match reason {
+        PathReason::Silent { after } => Some(ms(after)),
+        _ => None,
     }
 }
 

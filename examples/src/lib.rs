@@ -16,4 +16,5 @@ pub mod progress;
 pub mod protocol;
 pub mod relay;
 pub mod signals;
+pub mod standing;
 pub mod wait;

@@ -3,17 +3,21 @@
 mod bench;
 mod client;
 mod connect;
+mod news;
 mod options;
 mod paths;
 mod ping;
 mod pipe;
 mod serve;
 mod serving;
+mod status;
 mod terminal;
+mod words;
 
 use std::{process::ExitCode, time::Instant};
 
 use direc_smol::{Peer, PeerOptions, load_or_create_key};
+use smol::Task;
 
 use crate::{
     args,
@@ -22,9 +26,9 @@ use crate::{
     failure::{self, Failure},
     home, logger,
     out::Out,
-    signals::Interrupted,
+    signals::{Interrupted, StatusAsked},
 };
-use options::{Command, Options, Parsed};
+use options::{Action, Client, Command, Options, Parsed};
 
 /// The program: its command line in, its exit code out.
 pub fn main() -> ExitCode {
@@ -43,25 +47,68 @@ fn run(started: Instant, out: Out) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let interrupted = Interrupted::listen().map_err(|e| Failure::new("cannot listen for signals", e))?;
+    let deaf = |error| Failure::new("cannot listen for signals", error);
+    let (interrupted, asked) = (Interrupted::listen().map_err(deaf)?, StatusAsked::listen().map_err(deaf)?);
+    let out = match &options.command {
+        Command::Client(Client { action: Action::Connect, .. }) => out.leave_stdout(),
+        _ => out,
+    };
+    let begin = Begin { started, options: &options, out };
     smol::block_on(async {
         match &options.command {
-            Command::Serve(serving) => serve::run(started, &options, serving, out, interrupted).await,
-            Command::Client(client) => client::run(started, &options, client, out, interrupted).await,
+            Command::Serve(serving) => serve::run(begin, serving, asked, interrupted).await,
+            Command::Client(client) => client::run(begin, client, asked, interrupted).await,
         }
     })
 }
 
-/// Binds the socket and waits until the relay knows this peer.
-async fn register(started: Instant, options: &Options, out: Out) -> Result<Peer, Failure> {
-    let key = options.key.clone().unwrap_or_else(home::peer_key);
-    let identity = load_or_create_key(&key).map_err(Failure::of)?;
-    let mut peer_options = PeerOptions::new(identity, options.relay.clone());
-    if let Command::Serve(serving) = &options.command {
-        peer_options.consent = serving.consent.clone();
+/// What all commands begin with.
+#[derive(Clone, Copy)]
+struct Begin<'a> {
+    started: Instant,
+    options: &'a Options,
+    out: Out,
+}
+
+/// A peer that a relay knows, and what goes on beside its connections.
+struct Running {
+    peer: Peer,
+    /// Tells the news; done when the peer has closed by itself, and why.
+    news: Task<Failure>,
+    /// Answers questions about the status.
+    status: Task<()>,
+}
+
+impl Begin<'_> {
+    /// Binds the socket and waits until a relay knows this peer.
+    async fn register(self, asked: StatusAsked) -> Result<Running, Failure> {
+        let Self { started, options, out } = self;
+        let peer = Peer::bind(self.peer_options()?).await.map_err(Failure::of)?;
+        let status = smol::spawn(status::report(peer.clone(), asked, options.status, out));
+        // From the beginning: of several relays, one may be away and never have been there.
+        let watch = peer.watch();
+        peer.registered().await.map_err(Failure::of)?;
+        out.event(&Event::PeerReady { id: peer.id().to_string(), ms: ms_between(started, Instant::now()) });
+        Ok(Running { peer, news: smol::spawn(news::tell(watch, out)), status })
     }
-    let peer = Peer::bind(peer_options).await.map_err(Failure::of)?;
-    peer.registered().await.map_err(Failure::of)?;
-    out.event(&Event::PeerReady { id: peer.id().to_string(), ms: ms_between(started, Instant::now()) });
-    Ok(peer)
+
+    fn peer_options(self) -> Result<PeerOptions, Failure> {
+        let key = self.options.key.clone().unwrap_or_else(home::peer_key);
+        let identity = load_or_create_key(&key).map_err(Failure::of)?;
+        let first = PeerOptions::new(identity, self.options.relay.clone());
+        let mut options = self.options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
+        if let Command::Serve(serving) = &self.options.command {
+            options.consent = serving.consent.clone();
+        }
+        Ok(options)
+    }
+}
+
+impl Running {
+    /// Says good-bye to everyone; when this is done, nothing more is told.
+    async fn close(self) {
+        self.news.cancel().await;
+        self.status.cancel().await;
+        self.peer.close().await;
+    }
 }

@@ -5,6 +5,7 @@ mod options;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use direc_smol::{RelayNews, RelayOptions, RelayServer, RelayUrl, RelayWatch, load_or_create_key};
@@ -12,12 +13,12 @@ use smol::future::or;
 
 use crate::{
     args,
-    clock::timestamp,
+    clock::{ms, spoken, timestamp},
     events::Event,
     failure::{self, Failure},
     home, logger,
     out::Out,
-    signals::Interrupted,
+    signals::{Call, Interrupted},
 };
 use options::{Options, Parsed};
 
@@ -50,12 +51,34 @@ fn run(out: Out) -> Result<(), Failure> {
         }
         let ports: Vec<_> = relay.punch_addrs().iter().map(|address| address.port().to_string()).collect();
         log(out, &format!("listening at {}, hole-punch ports {}", relay.local_addr(), ports.join(", ")));
-        or(tell(watch, out), interrupted.wait()).await;
+        or(tell(watch, out), until_told(&relay, options.drain, &mut interrupted, out)).await;
         let stats = relay.stats();
         log(out, &format!("ending; {} datagrams, {} bytes relayed", stats.relayed_datagrams, stats.relayed_bytes));
         relay.close().await;
         Ok(())
     })
+}
+
+/// Serves until it is told to end: at once, or after a drain that a second call cuts short.
+async fn until_told(relay: &RelayServer, drain: Duration, interrupted: &mut Interrupted, out: Out) {
+    if interrupted.wait().await == Call::Interrupt {
+        return;
+    }
+    let began = Instant::now();
+    let drained = async {
+        relay.drain(drain).await;
+        true
+    };
+    let told_again = async {
+        interrupted.wait().await;
+        false
+    };
+    let end = match or(drained, told_again).await {
+        true if began.elapsed() < drain => "everybody has left",
+        true => "the time to leave is over",
+        false => "told again: not waiting any longer",
+    };
+    log(out, end);
 }
 
 fn bind(options: &Options) -> Result<RelayServer, Failure> {
@@ -92,6 +115,7 @@ fn outgoing_address(listen: SocketAddr) -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
 }
 
+/// Logs what happens, and then waits for ever: the end has words of its own.
 async fn tell(mut watch: RelayWatch, out: Out) {
     while let Some((_, news)) = watch.next().await {
         match news {
@@ -100,10 +124,16 @@ async fn tell(mut watch: RelayWatch, out: Out) {
             RelayNews::Refused { client, server, reason } => {
                 log(out, &format!("refused {} to {}: {reason}", client.short(), server.short()));
             }
+            RelayNews::Draining { within } => {
+                out.event(&Event::Draining { within_ms: ms(within) });
+                let within = spoken(within);
+                log(out, &format!("draining: peers are to be elsewhere within {within}, nobody new is introduced"));
+            }
             RelayNews::Step(step) => log::debug!("{} {} {}", step.role, step.step, step.step.what()),
             _ => {}
         }
     }
+    std::future::pending().await
 }
 
 fn log(out: Out, text: &str) {

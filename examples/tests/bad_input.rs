@@ -53,12 +53,18 @@ fn a_senseless_command_line_is_exit_code_2() {
     let folder = Folder::new();
     let url = format!("direc://127.0.0.1:4433#{NOBODY}");
     let relay = ["--relay", url.as_str()];
+    let five = ["1", "2", "3", "4", "5"].map(|n| format!("--relay=direc://host{n}:4433#{NOBODY}"));
     let cases: &[(&str, &[&str], &str)] = &[
         (PEER, &[], "command is missing"),
         (PEER, &["serve"], "--relay URL is missing"),
         (PEER, &["--relay", "https://example.org", "serve"], "--relay 'https://example.org'"),
         (PEER, &["--relay", "direc://host:4433", "serve"], "--relay 'direc://host:4433'"),
         (PEER, &["--relay", "direc://host:99999#aa", "serve"], "--relay"),
+        (PEER, &[relay[0], relay[1], relay[0], relay[1], "serve"], "127.0.0.1:4433 is named twice"),
+        (PEER, &[&five.each_ref().map(String::as_str)[..], &["serve"]].concat(), "host5:4433#"),
+        (PEER, &[&five.each_ref().map(String::as_str)[..], &["serve"]].concat(), "one too many, 4 at most"),
+        (PEER, &[relay[0], relay[1], "--status", "0", "serve"], "--status"),
+        (PEER, &[relay[0], relay[1], "--status", "often", "serve"], "--status 'often'"),
         (PEER, &["dance"], "'dance' is none of"),
         (PEER, &[relay[0], relay[1], "ping"], "needs the other peer's ID"),
         (PEER, &[relay[0], relay[1], "ping", "abc"], "ID 'abc': not an ID"),
@@ -72,6 +78,8 @@ fn a_senseless_command_line_is_exit_code_2() {
         (RELAY, &["--listen", "here"], "--listen 'here'"),
         (RELAY, &["--punch-port", "1"], "two to eight"),
         (RELAY, &["--punch-port", "1000", "--punch-port", "1000"], "named twice"),
+        (RELAY, &["--drain-seconds", "long"], "--drain-seconds 'long'"),
+        (RELAY, &["--drain-seconds=-1"], "--drain-seconds: 0 to 86400 seconds"),
         (RELAY, &["--nonsense"], "--nonsense"),
         (DEMO, &["--bytes", "many"], "--bytes 'many'"),
     ];

@@ -86,8 +86,8 @@ impl Conn {
 
     /// How it stands, but for the paths, which the core knows.
     pub(super) fn status(&self, conn: ConnId) -> ConnectionStatus {
-        let Self { peer, role, path, chosen, .. } = *self;
-        ConnectionStatus { conn, peer, role, path, chosen, paths: Vec::new() }
+        let Self { peer, role, path, chosen, moved_at: since, .. } = *self;
+        ConnectionStatus { conn, peer, role, path, chosen, since, paths: Vec::new() }
     }
 
     pub(super) fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {

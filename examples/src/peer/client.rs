@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_core::{ConnectOptions, PathPolicy};
-use direc_smol::{Connection, Peer};
+use direc_smol::{CloseReason, ConnectOptions, Connection, PathPolicy, Peer};
 use smol::{
     Task,
     future::or,
@@ -14,10 +13,10 @@ use smol::{
 };
 
 use super::{
-    bench, connect,
-    options::{Action, Client, Options, PathChoice},
+    Begin, Running, bench, connect,
+    options::{Action, Client},
     paths::{Paths, Told},
-    ping, register,
+    ping, words,
 };
 use crate::{
     clock::{ms, ms_between},
@@ -25,7 +24,7 @@ use crate::{
     failure::Failure,
     out::Out,
     protocol::{PING_LEN, Request},
-    signals::Interrupted,
+    signals::{Interrupted, StatusAsked},
     wait::within,
 };
 
@@ -35,20 +34,17 @@ const GOOD_BYE: Duration = Duration::from_secs(2);
 const JUST_NOW: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(
-    started: Instant,
-    options: &Options,
+    begin: Begin<'_>,
     client: &Client,
-    out: Out,
+    asked: StatusAsked,
     mut interrupted: Interrupted,
 ) -> Result<(), Failure> {
-    let out = if matches!(client.action, Action::Connect) { out.leave_stdout() } else { out };
-    let seen = Seen::default();
-    let mut peer = None;
-    let result =
-        or(attempt(started, options, client, out, &seen, &mut peer), interruption(client, &mut interrupted)).await;
+    let (out, seen) = (begin.out, Seen::default());
+    let mut running = None;
+    let result = or(attempt(begin, client, asked, &seen, &mut running), interruption(client, &mut interrupted)).await;
     let result = seen.finish(out, result).await;
-    if let Some(peer) = peer {
-        peer.close().await;
+    if let Some(running) = running {
+        running.close().await;
     }
     if let Err(failure) = &result {
         out.event(&Event::Error { what: failure.to_string() });
@@ -68,21 +64,14 @@ async fn interruption(client: &Client, interrupted: &mut Interrupted) -> Result<
 }
 
 async fn attempt(
-    started: Instant,
-    options: &Options,
+    begin: Begin<'_>,
     client: &Client,
-    out: Out,
+    asked: StatusAsked,
     seen: &Seen,
-    keep: &mut Option<Peer>,
+    keep: &mut Option<Running>,
 ) -> Result<(), Failure> {
-    let peer = register(started, options, out).await?;
-    let peer = &*keep.insert(peer);
-    let session = Session::open(peer, client, out, seen).await?;
-    if client.path == PathChoice::Direct {
-        let direct = async { session.conn.direct().await.map_err(|why| Failure::new("no direct path", why)) };
-        let closed = async { Err(Failure::of(session.conn.closed().await)) };
-        or(direct, closed).await?;
-    }
+    let running = begin.register(asked).await?;
+    let session = Session::open(&keep.insert(running).peer, client, begin.out, seen).await?;
     let result = match client.action {
         Action::Ping { count, interval } => ping::run(&session, count, interval).await,
         Action::Connect => connect::run(&session).await,
@@ -146,11 +135,7 @@ pub(super) struct Session {
 
 impl Session {
     async fn open(peer: &Peer, client: &Client, out: Out, seen: &Seen) -> Result<Self, Failure> {
-        let options = ConnectOptions::with_policy(if client.path == PathChoice::Relay {
-            PathPolicy::RelayOnly
-        } else {
-            PathPolicy::Auto
-        });
+        let options = ConnectOptions::with_policy(client.path);
         let started = Instant::now();
         let conn = peer.connect_with(client.peer, options).await.map_err(Failure::of)?;
         let connected = ms_between(started, Instant::now());
@@ -163,8 +148,8 @@ impl Session {
             findings.summary.connected_ms = Some(connected);
             findings.conn = Some(conn.clone());
             findings.follower = Some(smol::spawn(paths.follow(started, out, {
-                let seen = seen.clone();
-                move |news| told(&news, out, &seen)
+                let (seen, policy) = (seen.clone(), client.path);
+                move |news| told(&news, policy, out, &seen)
             })));
         }
         Ok(Self { conn, out, seen: seen.clone(), started })
@@ -203,23 +188,22 @@ impl Session {
     }
 
     /// The reason for which the connection has ended; `None` if it stands.
-    async fn why_it_ended(&self) -> Option<direc_core::CloseReason> {
+    async fn why_it_ended(&self) -> Option<CloseReason> {
         within(JUST_NOW, self.conn.closed()).await
     }
 }
 
 /// Keeps in mind when the first direct path came, and says in words what the person does not know yet.
-fn told(told: &Told, out: Out, seen: &Seen) {
-    match *told {
-        Told::Path { path, ms, rtt_ms, moved } => {
-            if path.is_direct() {
-                seen.lock().summary.direct_ms.get_or_insert(ms);
-            }
-            if moved {
-                let rtt = rtt_ms.map_or(String::new(), |rtt| format!(" (round trip {rtt:.1} ms)"));
-                out.say(&format!("now {} after {ms:.1} ms{rtt}", path_text(path)));
-            }
+fn told(told: &Told, policy: PathPolicy, out: Out, seen: &Seen) {
+    let (path, after) = match *told {
+        Told::On(path, after) => (path, after),
+        Told::Moved(step) => {
+            out.say(&words::moved(&step, policy));
+            (step.to, step.after)
         }
-        Told::NotDirect(why) => out.note(&format!("staying on the relay: {why}")),
+        Told::NotDirect(why) => return out.note(&format!("staying on the relay: {why}")),
+    };
+    if path.is_direct() {
+        seen.lock().summary.direct_ms.get_or_insert(ms(after));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use direc_core::{Consent, NodeId, RelayUrl};
+use direc_smol::{Consent, MAX_RELAYS, NodeId, PathPolicy, RelayUrl};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
 
-usage: peer --relay URL [--key FILE] [--json] COMMAND
+usage: peer --relay URL [--relay URL]... [--key FILE] [--status SECONDS] [--json] COMMAND
 
 commands:
   serve [--echo] [--allow ID|any]... [--yes]
@@ -33,11 +33,17 @@ commands:
       otherwise. N may end in K, M or G (powers of 1,024).
 
 options:
-  --relay URL     the relay, as it prints it: direc://HOST:PORT#FINGERPRINT
+  --relay URL     a relay, as it prints it: direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the
+                  peer is to be found at all of them, and connections move from one that is lost to the next
   --key FILE      this peer's key, made on first use, readable by its owner only
                   (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key)
   --path WHICH    for ping, connect and bench: `auto` (the default) begins through the relay and moves to the direct
-                  path when there is one, `direct` waits for that, `relay` stays
+                  path when there is one, and back when it is lost; `direct` sends nothing any other way: it waits for
+                  that path, and fails with the reason when there is none, or none any more; `relay` stays
+  --status SECONDS
+                  shows every so often how the connections stand: all their paths, and why the current one was
+                  chosen. The signal SIGUSR1 shows it once, also without this flag. On standard error, or with --json
+                  as an event
   --json          standard output carries one JSON object a line, and nothing else
   -h, --help      this text
   -V, --version   the version
@@ -49,15 +55,19 @@ const VERSION: &str = concat!("peer ", env!("CARGO_PKG_VERSION"));
 
 /// What the command line asks for.
 pub(super) enum Parsed {
-    Run(Options),
+    Run(Box<Options>),
     Say(&'static str),
 }
 
 /// A command and what all of them need.
 #[derive(Debug)]
 pub(super) struct Options {
+    /// The preferred relay.
     pub(super) relay: RelayUrl,
+    pub(super) more_relays: Vec<RelayUrl>,
     pub(super) key: Option<PathBuf>,
+    /// How often to show the status unasked.
+    pub(super) status: Option<Duration>,
     pub(super) command: Command,
 }
 
@@ -78,7 +88,7 @@ pub(super) struct Serve {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) peer: NodeId,
-    pub(super) path: PathChoice,
+    pub(super) path: PathPolicy,
     pub(super) action: Action,
 }
 
@@ -89,35 +99,16 @@ pub(super) enum Action {
     Bench { load: Load, down: bool },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PathChoice {
-    Auto,
-    Direct,
-    Relay,
-}
-
-impl std::str::FromStr for PathChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "direct" => Ok(Self::Direct),
-            "relay" => Ok(Self::Relay),
-            _ => Err("it is one of auto, direct, relay"),
-        }
-    }
-}
-
 /// Everything that may stand on the line, as it was read.
 #[derive(Default)]
 struct Line {
-    relay: Option<RelayUrl>,
+    relays: Vec<RelayUrl>,
     key: Option<PathBuf>,
+    status: Option<Duration>,
     words: Vec<String>,
     /// Flags that were given, and the commands that know them.
     flags: Vec<(&'static str, &'static [&'static str])>,
-    path: Option<PathChoice>,
+    path: Option<PathPolicy>,
     echo: bool,
     yes: bool,
     any: bool,
@@ -143,7 +134,8 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
             Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
             Arg::Long("json") => {}
-            Arg::Long("relay") => line.relay = Some(args::value(&mut parser, "--relay")?),
+            Arg::Long("relay") => line.relay(args::value(&mut parser, "--relay")?)?,
+            Arg::Long("status") => line.status = Some(args::duration(&mut parser, "--status")?),
             Arg::Long("key") => line.key = Some(parser.value()?.into()),
             Arg::Value(word) => line.words.push(word.string()?),
             Arg::Long("echo") => (line.echo, _) = (true, line.flag("--echo", SERVE)),
@@ -179,12 +171,21 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("down") => (line.down, _) = (true, line.flag("--down", BENCH)),
             Arg::Long("path") => {
                 line.flag("--path", CLIENTS);
-                line.path = Some(args::value(&mut parser, "--path")?);
+                line.path = Some(policy(&args::value::<String>(&mut parser, "--path")?)?);
             }
             _ => return Err(arg.unexpected().into()),
         }
     }
-    line.options().map(Parsed::Run)
+    line.options().map(|options| Parsed::Run(Box::new(options)))
+}
+
+fn policy(text: &str) -> Result<PathPolicy, Failure> {
+    match text {
+        "auto" => Ok(PathPolicy::Auto),
+        "direct" => Ok(PathPolicy::DirectOnly),
+        "relay" => Ok(PathPolicy::RelayOnly),
+        _ => misfit(format!("--path '{text}': it is one of auto, direct, relay")),
+    }
 }
 
 fn milliseconds(text: f64) -> Result<Duration, Failure> {
@@ -208,6 +209,17 @@ impl Line {
         self.flags.push((name, commands));
     }
 
+    fn relay(&mut self, relay: RelayUrl) -> Result<(), Failure> {
+        if self.relays.iter().any(|other| (&other.host, other.port) == (&relay.host, relay.port)) {
+            return misfit(format!("--relay '{relay}': {}:{} is named twice", relay.host, relay.port));
+        }
+        if self.relays.len() == MAX_RELAYS {
+            return misfit(format!("--relay '{relay}': one too many, {MAX_RELAYS} at most"));
+        }
+        self.relays.push(relay);
+        Ok(())
+    }
+
     fn options(mut self) -> Result<Options, Failure> {
         let mut words = std::mem::take(&mut self.words).into_iter();
         let Some(command) = words.next() else {
@@ -223,10 +235,11 @@ impl Line {
         if let Some(word) = words.next() {
             return misfit(format!("'{word}' is one word too many"));
         }
-        let Some(relay) = self.relay.clone() else {
+        let mut relays = std::mem::take(&mut self.relays).into_iter();
+        let Some(relay) = relays.next() else {
             return misfit("--relay URL is missing: the URL that the relay prints");
         };
-        let key = self.key.take();
+        let (key, status) = (self.key.take(), self.status);
         let command = if command == "serve" {
             Command::Serve(self.serve()?)
         } else {
@@ -234,10 +247,10 @@ impl Line {
                 return misfit(format!("{command} needs the other peer's ID: the one that its `serve` prints"));
             };
             let peer = args::parsed(peer.into(), "ID")?;
-            let path = self.path.unwrap_or(PathChoice::Auto);
+            let path = self.path.unwrap_or_default();
             Command::Client(Client { peer, path, action: self.action(&command)? })
         };
-        Ok(Options { relay, key, command })
+        Ok(Options { relay, more_relays: relays.collect(), key, status, command })
     }
 
     fn serve(self) -> Result<Serve, Failure> {

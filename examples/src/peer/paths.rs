@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use direc_core::{DirectFailure, Path};
+use direc_core::{DirectFailure, Path, PathReason};
 use direc_smol::{Connection, PathNews, PathWatch};
 
+use super::words::Step;
 use crate::{
-    clock::{ms, ms_between},
-    events::Event,
+    clock::ms,
+    events::{Event, silent_ms},
     out::Out,
     wait::within,
 };
@@ -25,15 +26,10 @@ pub(super) struct Paths {
 
 /// What there is to tell.
 pub(super) enum Told {
-    /// It took this path.
-    Path {
-        path: Path,
-        /// When, since the start.
-        ms: f64,
-        rtt_ms: Option<f64>,
-        /// Whether it was on another before.
-        moved: bool,
-    },
+    /// It is on this path, as it was.
+    On(Path, Duration),
+    /// It is on another path than before.
+    Moved(Step),
     /// It stays on the relay, though it need not.
     NotDirect(DirectFailure),
 }
@@ -42,6 +38,7 @@ pub(super) enum Told {
 struct Move {
     path: Path,
     rtt: Option<Duration>,
+    why: PathReason,
     at: Instant,
 }
 
@@ -58,11 +55,11 @@ impl Paths {
 
     /// Tells each path, the first one too, until the connection has ended.
     pub(super) async fn follow(mut self, start: Instant, out: Out, mut say: impl FnMut(Told)) {
-        let mut current = self.began;
+        let mut so_far = SoFar { current: self.began, was_direct: self.began.is_direct() };
         let mut tell = |step: Move, say: &mut dyn FnMut(Told)| {
-            let (path, ms, rtt_ms) = (step.path, ms_between(start, step.at), step.rtt.map(ms));
-            out.event(&Event::Path { path: path.into(), addr: path.address().to_string(), rtt_ms, ms });
-            say(Told::Path { path, ms, rtt_ms, moved: std::mem::replace(&mut current, path) != path });
+            let after = step.at.saturating_duration_since(start);
+            out.event(&step.event(after));
+            say(so_far.take(step, after));
         };
         let mut held: Option<Move> = None;
         loop {
@@ -72,7 +69,7 @@ impl Paths {
                 (None, None) => Some(self.watch.next().await),
             };
             let moved = match news {
-                Some(Some(PathNews::Moved { path, rtt, at, .. })) => Some(Move { path, rtt, at }),
+                Some(Some(PathNews::Moved { path, rtt, why, at })) => Some(Move { path, rtt, why, at }),
                 _ => None,
             };
             if let Some(step) = held.take()
@@ -89,6 +86,36 @@ impl Paths {
                 (None, Some(None)) => return,
                 (None, _) => {}
             }
+        }
+    }
+}
+
+impl Move {
+    fn event(&self, after: Duration) -> Event {
+        Event::Path {
+            path: self.path.into(),
+            addr: self.path.address().to_string(),
+            rtt_ms: self.rtt.map(ms),
+            ms: ms(after),
+            why: self.why.into(),
+            silent_ms: silent_ms(self.why),
+        }
+    }
+}
+
+/// Where the connection has been.
+struct SoFar {
+    current: Path,
+    was_direct: bool,
+}
+
+impl SoFar {
+    fn take(&mut self, Move { path: to, rtt, why, .. }: Move, after: Duration) -> Told {
+        let was_direct = self.was_direct;
+        self.was_direct |= to.is_direct();
+        match std::mem::replace(&mut self.current, to) {
+            from if from == to => Told::On(to, after),
+            from => Told::Moved(Step { from, to, why, rtt, was_direct, after }),
         }
     }
 }

@@ -2,52 +2,54 @@
 
 use std::{io::IsTerminal, time::Instant};
 
-use direc_core::{Consent, RelayError};
-use direc_smol::{Connection, Peer, PeerNews, Watch};
+use direc_smol::{Connection, Consent, PathPolicy, Peer, RelayError};
 use smol::future::or;
 
 use super::{
-    options::{Options, Serve},
+    Begin,
+    options::Serve,
     paths::{Paths, Told},
-    register, serving,
+    serving,
     terminal::Asker,
+    words,
 };
 use crate::{
     events::{Event, path_text},
     failure::Failure,
     out::Out,
-    signals::Interrupted,
+    signals::{Interrupted, StatusAsked},
 };
 
 pub(super) async fn run(
-    started: Instant,
-    options: &Options,
+    begin: Begin<'_>,
     serve: &Serve,
-    out: Out,
+    asked: StatusAsked,
     mut interrupted: Interrupted,
 ) -> Result<(), Failure> {
+    let out = begin.out;
     let asks = serve.consent == Consent::Ask && !serve.yes;
     if asks && !std::io::stdin().is_terminal() {
         out.note("nobody can be asked (standard input is no terminal): every peer will be refused; see --allow, --yes");
     }
-    let registered = or(async { Some(register(started, options, out).await) }, async {
+    let registered = or(async { Some(begin.register(asked).await) }, async {
         interrupted.wait().await;
         None
     });
-    let Some(peer) = registered.await else { return Ok(()) };
-    let peer = peer?;
+    let Some(running) = registered.await else { return Ok(()) };
+    let mut running = running?;
     if !out.json() {
-        out.say(&peer.id().to_string());
+        out.say(&running.peer.id().to_string());
     }
-    let watch = peer.watch();
     let desk = serving::Desk::new(serve.echo, asks, out);
-    let work = or(or(receive(&peer, &desk, out), ask(&peer, serve.yes, out)), watch_relay(watch, out));
+    let work = or(receive(&running.peer, &desk, out), ask(&running.peer, serve.yes, out));
+    // A relay that will not have this peer any more is the peer's end once its last connection has ended.
+    let work = or(work, async { Err((&mut running.news).await) });
     let result = or(work, async {
         interrupted.wait().await;
         Ok(())
     })
     .await;
-    peer.close().await;
+    running.close().await;
     result
 }
 
@@ -55,7 +57,7 @@ async fn receive(peer: &Peer, desk: &serving::Desk, out: Out) -> Result<(), Fail
     while let Some(conn) = peer.accept().await {
         smol::spawn(attend(conn, desk.clone(), out)).detach();
     }
-    // The relay's last word, if it had one, comes from the watch; this peer is closed in any case.
+    // The relay's last word, if it had one, comes with the news; this peer is closed in any case.
     smol::Timer::after(std::time::Duration::from_millis(100)).await;
     Err(Failure::of(RelayError::ShutDown))
 }
@@ -73,39 +75,14 @@ async fn ask(peer: &Peer, yes: bool, out: Out) -> Result<(), Failure> {
     std::future::pending().await
 }
 
-/// News of the relay are for the person; only what is final ends the program.
-async fn watch_relay(mut watch: Watch, out: Out) -> Result<(), Failure> {
-    let (mut lost, mut told) = (false, false);
-    while let Some((_, news)) = watch.next().await {
-        match news {
-            PeerNews::RelayLost { error, .. } if error.is_final() => return Err(Failure::of(error)),
-            PeerNews::RelayLost { error, .. } => {
-                lost = true;
-                out.note(&format!("relay lost: {error}; trying again"));
-            }
-            PeerNews::Unanswered { .. } if !told => {
-                told = true;
-                out.note(&RelayError::NoCookie.to_string());
-            }
-            PeerNews::Registered { .. } if lost => {
-                lost = false;
-                out.note("registered again");
-            }
-            PeerNews::Step(step) => log::debug!("{} {} {}", step.role, step.step, step.step.what()),
-            _ => {}
-        }
-    }
-    std::future::pending().await
-}
-
 /// One connection from beginning to end.
 async fn attend(conn: Connection, desk: serving::Desk, out: Out) {
     let (since, peer, paths) = (Instant::now(), conn.peer(), Paths::of(&conn).await);
     out.event(&Event::Connected { peer: peer.to_string(), path: paths.began.into(), ms: None });
     out.note(&format!("{}: connected by {}", peer.short(), path_text(paths.began)));
     let paths = smol::spawn(paths.follow(since, out, move |told| match told {
-        Told::Path { path, moved: true, .. } => out.note(&format!("{}: now {}", peer.short(), path_text(path))),
-        Told::Path { .. } => {}
+        Told::On(..) => {}
+        Told::Moved(step) => out.note(&format!("{}: {}", peer.short(), words::moved(&step, PathPolicy::Auto))),
         Told::NotDirect(why) => out.note(&format!("{}: staying on the relay: {why}", peer.short())),
     }));
     let reason = desk.serve(&conn).await;

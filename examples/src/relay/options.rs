@@ -16,7 +16,8 @@ use crate::{
 const HELP: &str = "\
 relay: introduces peers to each other, and forwards for those whose NATs refuse
 
-usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--data-dir DIR] [--delay-ms N] [--json]
+usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--data-dir DIR] [--delay-ms N]
+             [--drain-seconds N] [--json]
 
   --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
   --public HOST    the host name or IP address by which peers reach this machine, for the URL
@@ -24,11 +25,15 @@ usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--data-dir DIR
   --data-dir DIR   where the relay's key is kept, made on first use
                    (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
   --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
+  --drain-seconds N
+                   on SIGTERM, how long those that are here may take to move elsewhere (default: 30)
   --json           standard output carries JSON lines, and nothing else
   -h, --help       this text
   -V, --version    the version
 
 Prints the URL that peers need, direc://HOST:PORT#FINGERPRINT, on standard output; what happens, on standard error.
+SIGTERM drains: all peers are told to be elsewhere within N seconds, nobody new is introduced, and what there is goes on
+being forwarded until everybody has left or the time is over. Ctrl-C, or a second SIGTERM, ends it at once.
 Open the UDP ports in the firewall: ADDR's and those for hole punching.
 DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
 
@@ -36,6 +41,8 @@ const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
 
 /// The port unless another is asked for.
 const PORT: u16 = 4433;
+/// How long a drain takes at most unless something else is asked for: well within the 90 s that systemd waits.
+const DRAIN: Duration = Duration::from_secs(30);
 /// The core's limits: with fewer the relay cannot tell how a NAT maps.
 const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
 
@@ -52,6 +59,7 @@ pub(super) struct Options {
     pub(super) punch_ports: Vec<u16>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) delay: Duration,
+    pub(super) drain: Duration,
 }
 
 pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
@@ -61,6 +69,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
         punch_ports: Vec::new(),
         data_dir: None,
         delay: Duration::ZERO,
+        drain: DRAIN,
     };
     while let Some(arg) = parser.next()? {
         match arg {
@@ -72,6 +81,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
             Arg::Long("data-dir") => options.data_dir = Some(parser.value()?.into()),
             Arg::Long("delay-ms") => options.delay = Duration::from_millis(args::value(&mut parser, "--delay-ms")?),
+            Arg::Long("drain-seconds") => options.drain = args::duration_or_zero(&mut parser, "--drain-seconds")?,
             _ => return Err(arg.unexpected().into()),
         }
     }

@@ -161,8 +161,23 @@ impl Program {
     /// Ctrl-C.
     #[cfg(unix)]
     pub fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.id().to_string()]).status().unwrap();
+        self.signal("INT");
+    }
+
+    /// The signal of this name.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([format!("-{name}"), self.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Waits until standard error has these words.
+    pub fn until_said(&self, words: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.errors().contains(words) {
+            assert!(Instant::now() < deadline, "no '{words}' in {}", self.errors());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for the end.
@@ -200,7 +215,12 @@ pub fn run(folder: &Folder, program: &str, arguments: &[&str]) -> Ended {
 
 /// A relay on ports that the system picks, and its URL.
 pub fn relay(folder: &Folder) -> (Program, String) {
-    let mut relay = start(folder, RELAY, &["--listen", "127.0.0.1:0", "--json"]);
+    relay_with(folder, &["--listen", "127.0.0.1:0"])
+}
+
+/// A relay with these flags, and its URL.
+pub fn relay_with(folder: &Folder, flags: &[&str]) -> (Program, String) {
+    let mut relay = start(folder, RELAY, &[flags, &["--json"]].concat());
     let ready = relay.until("ready").pop().unwrap();
     let url = ready["url"].as_str().unwrap().to_owned();
     (relay, url)
@@ -208,8 +228,14 @@ pub fn relay(folder: &Folder) -> (Program, String) {
 
 /// A serving peer with these flags, and its ID.
 pub fn serve(folder: &Folder, url: &str, flags: &[&str]) -> (Program, String) {
+    serve_at(folder, &[url], flags)
+}
+
+/// A serving peer at all these relays.
+pub fn serve_at(folder: &Folder, urls: &[&str], flags: &[&str]) -> (Program, String) {
     let key = folder.path("server.key");
-    let mut arguments = vec!["--relay", url, "--key", text(&key), "--json", "serve"];
+    let mut arguments: Vec<&str> = urls.iter().flat_map(|url| ["--relay", url]).collect();
+    arguments.extend(["--key", text(&key), "--json", "serve"]);
     arguments.extend(flags);
     let mut server = start(folder, PEER, &arguments);
     let ready = server.until("ready").pop().unwrap();

@@ -1,0 +1,157 @@
+//! What happens to the peer as a whole: to its relays, and to the machine's network.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use direc_core::RelayError;
+use direc_smol::{PeerNews, Watch};
+
+use crate::{
+    clock::{ms, spoken},
+    events::Event,
+    failure::Failure,
+    out::Out,
+};
+
+/// Tells what happens until the peer is closed, and then why, if that was a relay's doing.
+pub(super) async fn tell(mut watch: Watch, out: Out) -> Failure {
+    let mut affairs = Affairs::default();
+    while let Some((_, news)) = watch.next().await {
+        if let Some((event, text)) = affairs.on(&news) {
+            if let Some(event) = event {
+                out.event(&event);
+            }
+            out.note(&text);
+        }
+    }
+    Failure::of(affairs.last_word.unwrap_or(RelayError::ShutDown))
+}
+
+/// What has been told, so that it is told once.
+#[derive(Default)]
+struct Affairs {
+    /// Relays that had this peer at some time.
+    known: BTreeSet<SocketAddr>,
+    /// Relays that are lost and not back yet.
+    away: BTreeSet<SocketAddr>,
+    /// That the hole-punch ports do not answer.
+    blocked: bool,
+    /// A relay's reason not to be tried again.
+    last_word: Option<RelayError>,
+}
+
+impl Affairs {
+    /// What there is to tell: to programs, if they are to know, and to people.
+    fn on(&mut self, news: &PeerNews) -> Option<(Option<Event>, String)> {
+        match news {
+            PeerNews::RelayLost { relay, error } => self.on_lost(*relay, error),
+            PeerNews::Registered { relay } => {
+                let known = !self.known.insert(*relay);
+                let text = format!("relay {relay} is {}", if known { "back" } else { "there now" });
+                self.away.remove(relay).then(|| (Some(Event::RelayBack { relay: relay.to_string() }), text))
+            }
+            PeerNews::RelayDraining { relay, within } => {
+                let event = Event::RelayDraining { relay: relay.to_string(), within_ms: ms(*within) };
+                let text = format!("relay {relay} is going down within {}; moving elsewhere", spoken(*within));
+                Some((Some(event), text))
+            }
+            PeerNews::Unanswered { .. } if !self.blocked => {
+                self.blocked = true;
+                Some((None, RelayError::NoCookie.to_string()))
+            }
+            PeerNews::NetworkChanged { bound, local } => {
+                let local: Vec<_> = local.iter().map(SocketAddr::to_string).collect();
+                let places = if local.is_empty() { bound.to_string() } else { local.join(", ") };
+                let event = Event::NetworkChanged { bound: bound.to_string(), local };
+                Some((Some(event), format!("network changed, or this machine slept: now at {places}")))
+            }
+            PeerNews::Step(step) => {
+                log::debug!("{} {} {}", step.role, step.step, step.step.what());
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// The peer tries again by itself, time after time: the first loss is news, and that it is the last try.
+    fn on_lost(&mut self, relay: SocketAddr, error: &RelayError) -> Option<(Option<Event>, String)> {
+        let (new, given_up) = (self.away.insert(relay), error.is_final());
+        if given_up {
+            self.last_word = Some(error.clone());
+        }
+        let event = Event::RelayLost { relay: relay.to_string(), why: error.to_string(), given_up };
+        let what = if self.known.contains(&relay) { "lost" } else { "not reached" };
+        let then = if given_up { "given up" } else { "trying again" };
+        (new || given_up).then(|| (Some(event), format!("relay {relay} {what}: {error}; {then}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn relay(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 4433))
+    }
+
+    fn lost(last: u8, error: RelayError) -> PeerNews {
+        PeerNews::RelayLost { relay: relay(last), error }
+    }
+
+    fn texts(news: &[PeerNews]) -> Vec<String> {
+        let mut affairs = Affairs::default();
+        news.iter().filter_map(|news| affairs.on(news)).map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn a_relay_is_lost_once_and_back_once() {
+        let registered = |last| PeerNews::Registered { relay: relay(last) };
+        let unreachable = RelayError::Unreachable { after: Duration::from_secs(5) };
+        let told = texts(&[
+            registered(1),
+            registered(2),
+            lost(1, RelayError::Lost),
+            lost(1, unreachable.clone()),
+            lost(1, unreachable),
+            registered(2),
+            registered(1),
+            registered(1),
+            lost(1, RelayError::Lost),
+        ]);
+        let silent = "relay 192.0.2.1:4433 lost: the connection to the relay went silent; trying again";
+        assert_eq!(told, [silent, "relay 192.0.2.1:4433 is back", silent]);
+    }
+
+    #[test]
+    fn a_relay_that_never_was_there_is_not_lost() {
+        let told = texts(&[lost(1, RelayError::Lost), PeerNews::Registered { relay: relay(1) }]);
+        assert!(told[0].starts_with("relay 192.0.2.1:4433 not reached: "), "{told:?}");
+        assert_eq!(told[1], "relay 192.0.2.1:4433 is there now");
+    }
+
+    #[test]
+    fn the_last_try_is_news_even_of_a_relay_that_is_away() {
+        let told = texts(&[lost(1, RelayError::Lost), lost(1, RelayError::Replaced)]);
+        assert_eq!(told.len(), 2);
+        assert!(told[1].ends_with("with the same key; given up"), "{told:?}");
+    }
+
+    #[test]
+    fn drains_and_changes_of_the_network_are_told() {
+        let bound = SocketAddr::from(([0, 0, 0, 0], 40_000));
+        let told = texts(&[
+            PeerNews::RelayDraining { relay: relay(1), within: Duration::from_secs(30) },
+            PeerNews::NetworkChanged { bound, local: Vec::new() },
+            PeerNews::NetworkChanged { bound, local: vec![relay(7), relay(8)] },
+        ]);
+        assert_eq!(
+            told,
+            [
+                "relay 192.0.2.1:4433 is going down within 30.0 s; moving elsewhere",
+                "network changed, or this machine slept: now at 0.0.0.0:40000",
+                "network changed, or this machine slept: now at 192.0.2.7:4433, 192.0.2.8:4433",
+            ]
+        );
+    }
+}
