@@ -28,6 +28,9 @@ What P2's paths do, by state and event. Written by src/paths/table.rs with DIREC
 Each state's first line is the state left alone. Below it, a dot is what that line says.
 ";
 
+/// How a state comes about, and what happens then.
+type Setup = fn() -> Line;
+type Happens = fn(&mut Line) -> Option<PathEvent>;
 /// Which ways answer.
 type Answers = fn(Via) -> bool;
 
@@ -137,7 +140,7 @@ fn twice_dead() -> Line {
     lost(PathPolicy::Auto).until(ALL, true, "works").pass(1_000, ALL, true).until(RELAY, true, "lost")
 }
 
-fn states() -> Vec<(&'static str, fn() -> Line)> {
+fn states() -> Vec<(&'static str, Setup)> {
     use PathPolicy::{Auto, DirectOnly};
     vec![
         ("Relayed: no address is known", || Line::new(Auto).pass(20, ALL, true)),
@@ -177,8 +180,6 @@ fn states() -> Vec<(&'static str, fn() -> Line)> {
         }),
     ]
 }
-
-type Happens = fn(&mut Line) -> Option<PathEvent>;
 
 fn events() -> Vec<(&'static str, Happens)> {
     vec![

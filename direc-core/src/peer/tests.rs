@@ -1,5 +1,7 @@
 //! A peer against a relay that lies: every message is the test's own.
 
+mod resume;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BufMut;

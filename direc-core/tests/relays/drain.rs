@@ -32,6 +32,17 @@ fn peers_are_told_that_a_relay_is_going_down_and_when() {
 }
 
 #[test]
+fn a_relay_that_is_going_down_introduces_nobody_any_more() {
+    let mut world = World::quartet(&[0], &[0], Consent::Any);
+    warm(&mut world);
+    drain(&mut world);
+    world.connect_with(P2, P4, RELAYED);
+    let (_, error) = world.until(ms(1000), |world| world.failed(P2));
+    assert_eq!(error, ConnectError::RelayRefused(RefuseReason::Draining));
+    assert_eq!(introductions(&mut world), [0, 0]);
+}
+
+#[test]
 fn a_relayed_connection_moves_to_the_other_relay_without_losing_a_packet_or_stopping() {
     let mut world = quartet();
     let mut flow = flowing(&mut world, RELAYED);

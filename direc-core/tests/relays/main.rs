@@ -4,6 +4,7 @@
 mod connect;
 mod drain;
 mod local;
+mod moments;
 mod policy;
 mod resume;
 #[path = "../support/mod.rs"]
