@@ -41,6 +41,7 @@ impl Session {
         self.attach(attachment, ctx);
         self.state = State::Initiated;
         self.deadline = Some(ctx.now + ctx.shared.timing.answer_deadline);
+        self.check_relay(ctx);
         self.start_quic(ctx);
         Some(cookie)
     }
