@@ -44,10 +44,21 @@ fn the_first_relay_is_used_where_both_know_it() {
 }
 
 #[test]
-fn the_second_relay_is_used_where_the_first_does_not_know_p4() {
+fn the_second_relay_is_used_at_once_where_the_first_does_not_know_p4() {
     let mut world = World::quartet(&[0, 1], &[1], Consent::Any);
     warm(&mut world);
+    let before = world.now;
     assert_eq!(outcome(&mut world), Ok(Path::Relay(at(1))));
+    assert!(world.now - before < ms(40 + 80 + 20), "a round trip more: {:?}", world.now - before);
+}
+
+#[test]
+fn the_second_relay_is_asked_within_seconds_where_the_first_has_just_died() {
+    let mut world = quartet();
+    world.kill(P3);
+    let before = world.now;
+    assert_eq!(outcome(&mut world), Ok(Path::Relay(at(1))));
+    assert!(world.now - before < ms(6000), "{:?}", world.now - before);
 }
 
 #[test]

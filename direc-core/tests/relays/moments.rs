@@ -9,7 +9,7 @@ fn settled(world: &World, host: usize) -> bool {
 
 /// How it went: a connection at both ends that carries data, or a typed error and nothing left.
 fn ends_well(world: &mut World, story: &str) {
-    world.run(Duration::from_secs(30));
+    world.run(Duration::from_secs(20));
     assert!(settled(world, P2), "{story}: P2 hangs{}", world.story());
     let both = world.connected(P2).is_some() && world.connected(P4).is_some();
     if both && world.closed(P2).is_none() && world.closed(P4).is_none() {
@@ -19,6 +19,7 @@ fn ends_well(world: &mut World, story: &str) {
         leaves_nothing(world, &flow);
         return;
     }
+    world.run(LONG);
     for host in [P2, P4] {
         let ended = world.closed(host).is_some() || world.connected(host).is_none();
         assert!(ended, "{story}: {host} believes in a connection{}", world.story());
