@@ -93,3 +93,61 @@ fn a_drain_cut_short_by_the_relays_death_at_any_moment_never_costs_a_byte() {
         leaves_nothing(&mut world, &flow);
     }
 }
+
+/// Relays that die, come back and are cut off in any order; a little luck that is the same each time.
+#[test]
+fn whatever_becomes_of_the_relays_data_goes_on_once_one_is_back_and_one_introduction_is_left() {
+    for seed in 0..8u64 {
+        let mut luck = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = |below: u64| {
+            luck = luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (luck >> 33) % below
+        };
+        let policy = [PathPolicy::RelayOnly, PathPolicy::Auto][seed as usize % 2];
+        let mut world = quartet();
+        let mut flow = flowing(&mut world, ConnectOptions::with_policy(policy));
+        let mut said = Vec::new();
+        for _ in 0..12 {
+            let (relay, n) = [(P3, 0), (Q3, 1)][next(2) as usize];
+            let what = next(6);
+            said.push((what, relay));
+            match what {
+                0 => world.kill(relay),
+                1 | 2 => world.restart_relay(relay, n),
+                3 => world.cut = vec![([P2, P4][next(2) as usize], relay), (P2, P4)],
+                4 => world.cut = vec![(P2, P4)],
+                _ => world.cut.clear(),
+            }
+            flow.run(&mut world, ms(next(3000)));
+        }
+        let story = format!("{seed}: {said:?}");
+        for (relay, n) in [(P3, 0), (Q3, 1)] {
+            if matches!(world.hosts[relay].node, Node::Mute(_)) {
+                world.restart_relay(relay, n);
+            }
+        }
+        world.cut = vec![(P2, P4)];
+        flow.run(&mut world, ms(20_000));
+        flow.longest_stop(&world);
+        flow.run(&mut world, ms(40_000));
+        let stop = flow.longest_stop(&world);
+        assert!(stop < ms(100), "{story}: {stop:?}{}", world.story());
+        assert_eq!(introductions(&mut world).iter().sum::<usize>(), 1, "{story}{}", world.story());
+        assert!(path(&mut world, P2, &flow) == path(&mut world, P4, &flow), "{story}");
+        assert!(flow.is_complete(&mut world), "{story}{}", world.story());
+        leaves_nothing(&mut world, &flow);
+    }
+}
+
+/// P2 does not know yet that P4 is connected too, and gives up; nobody can tell P4 but its idle timeout, after 120 s.
+#[test]
+#[ignore = "P2 abandons what P4 holds for connected"]
+fn a_relay_restarted_before_p2_is_told_that_p4_is_connected_too_leaves_neither_in_doubt_for_long() {
+    let mut world = World::quartet(&[0], &[0], Consent::Any);
+    warm(&mut world);
+    world.connect_with(P2, P4, RELAYED);
+    world.run(ms(104));
+    world.restart_relay(P3, 0);
+    world.run(ms(20_000));
+    assert_eq!(world.closed(P2).is_some(), world.closed(P4).is_some(), "{}", world.story());
+}
