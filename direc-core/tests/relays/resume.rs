@@ -64,10 +64,28 @@ fn a_relay_replaced_by_a_new_process_of_its_key_tells_its_peers_at_once() {
             assert!(took < ms(700), "dead for {dead} ms: told {host} after {took:?}{}", world.story());
         }
         let stop = flow.longest_stop(&world);
-        assert!(stop < ms(dead + 1500), "dead for {dead} ms: {stop:?}{}", world.story());
+        assert!(stop < ms(dead + 1000), "dead for {dead} ms: {stop:?}{}", world.story());
         settled(&mut world, &mut flow, [1, 0]);
         assert!(flow.is_complete(&mut world));
         leaves_nothing(&mut world, &flow);
+    }
+}
+
+#[test]
+fn a_connection_at_rest_whose_relay_was_replaced_goes_on_with_its_next_word() {
+    for rest in [100, 3_000, 40_000] {
+        let mut world = World::quartet(&[0], &[0], Consent::Any);
+        warm(&mut world);
+        let mut flow = flowing(&mut world, RELAYED);
+        world.run(Duration::from_secs(10));
+        world.restart_relay(P3, 0);
+        world.run(ms(rest));
+        flow.longest_stop(&world);
+        flow.run(&mut world, ms(4000));
+        let stop = flow.longest_stop(&world);
+        assert!(stop < ms(1000), "{rest} ms later: {stop:?}{}", world.story());
+        settled(&mut world, &mut flow, [1, 0]);
+        assert!(flow.is_complete(&mut world));
     }
 }
 
@@ -126,7 +144,7 @@ fn both_sides_beginning_at_once_are_left_with_one_introduction() {
         for relays in [&[0, 1][..], &[0]] {
             let mut world = World::quartet(relays, relays, Consent::Any);
             for relay in [P3, Q3] {
-                world.delays.insert((P2.min(relay), P2.max(relay)), ms(p2));
+                world.delays.insert((P2, relay), ms(p2));
                 world.delays.insert((P4.min(relay), P4.max(relay)), ms(p4));
             }
             warm(&mut world);
