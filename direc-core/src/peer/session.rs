@@ -396,6 +396,7 @@ impl Session {
             && !connection.is_closed()
         {
             connection.close(now, code, reason);
+            self.ledger.let_close_pass();
         }
         self.done_with_relay |= self.paths.direct().is_some() || self.handle.is_none();
         self.attachments.abandon_all_but_current();

@@ -42,7 +42,7 @@ pub(crate) struct Ledger {
     /// of the epoch: no more was ever in flight.
     in_flight: AtomicU64,
     window: AtomicU64,
-    /// What pings may send beyond the window, until something is acknowledged.
+    /// What pings and the good-bye may send beyond the window, until something is acknowledged.
     allowance: AtomicU64,
 }
 
@@ -67,6 +67,12 @@ impl Ledger {
     /// quinn-proto keeps back acknowledgements too: two sides with full windows would wait for each other.
     pub(crate) fn let_ping_pass(&self) {
         self.allowance.fetch_add(PING, Ordering::Relaxed);
+    }
+
+    /// Lets the good-bye pass a full window: nothing else is sent after it (RFC 9000, section 10.2.1), and quinn-proto
+    /// 0.11 would hold it back for ever, since it hears no acknowledgements any more (quinn-rs/quinn#2785).
+    pub(crate) fn let_close_pass(&self) {
+        self.allowance.store(u64::MAX / 4, Ordering::Relaxed);
     }
 
     fn note(&self, sent: Instant) {
