@@ -173,3 +173,23 @@ fn figures_tell_the_paths_round_trip_and_its_packet_size() {
     assert_eq!(stats.mtu, 1443, "1,452 less the relay's header, found by MTU discovery");
     assert_eq!(stats.lost_packets, 0);
 }
+
+#[test]
+fn a_connection_closed_in_the_middle_of_a_transfer_says_so_at_once() {
+    for after in [5, 50, 200, 1000] {
+        let (mut world, [c2, c4]) = connected();
+        let id = world.peer(P2).connection(c2).unwrap().open(Dir::Uni).unwrap();
+        let end = world.now + ms(after);
+        while world.now < end {
+            let _ = world.peer(P2).connection(c2).unwrap().write(id, &mut [Bytes::from(vec![7; 1 << 20])]);
+            world.run(ms(5));
+            if let Some(theirs) = world.peer(P4).connection(c4).unwrap().accept(Dir::Uni) {
+                world.hosts[P4].streams.push(theirs);
+            }
+            world.drain(P4);
+        }
+        let now = world.now;
+        world.peer(P2).connection(c2).unwrap().close(now, 7u32.into(), Bytes::new());
+        world.until(ms(1000), |world| world.closed(P4));
+    }
+}

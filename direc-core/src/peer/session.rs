@@ -261,10 +261,11 @@ impl Session {
             return;
         }
         self.attachments.handle_timeout(ctx.now, &mut self.rng);
-        if self.nudge.as_mut().is_some_and(|nudge| nudge.poll(ctx.now))
-            && let Some(connection) = self.connection_mut()
-        {
-            connection.ping();
+        if self.nudge.as_mut().is_some_and(|nudge| nudge.poll(ctx.now)) {
+            self.ledger.let_ping_pass();
+            if let Some(connection) = self.connection_mut() {
+                connection.ping();
+            }
         }
         if let Some(event) = self.paths.handle_timeout(ctx.now) {
             self.on_path_event(event, ctx);
@@ -395,6 +396,7 @@ impl Session {
             && !connection.is_closed()
         {
             connection.close(now, code, reason);
+            self.ledger.let_close_pass();
         }
         self.done_with_relay |= self.paths.direct().is_some() || self.handle.is_none();
         self.attachments.abandon_all_but_current();

@@ -1,5 +1,8 @@
 //! A peer against a relay that lies: every message is the test's own.
 
+mod lies;
+mod resume;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BufMut;

@@ -18,6 +18,9 @@ use quinn_proto::{
     congestion::{Controller, ControllerFactory, CubicConfig},
 };
 
+/// Room for a ping's datagram, which may be as large as any.
+const PING: u64 = 2 * 1452;
+
 /// Builds epoch controllers over Cubic (RFC 9438). One per connection, since it carries that one's bytes in flight.
 pub(crate) struct EpochConfig {
     ledger: Arc<Ledger>,
@@ -39,12 +42,14 @@ pub(crate) struct Ledger {
     /// of the epoch: no more was ever in flight.
     in_flight: AtomicU64,
     window: AtomicU64,
+    /// What pings and the good-bye may send beyond the window, until something is acknowledged.
+    allowance: AtomicU64,
 }
 
 impl Ledger {
     pub(crate) fn new(start: Instant) -> Arc<Self> {
-        let (acknowledged, in_flight, window) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { start, acknowledged, in_flight, window })
+        let [acknowledged, in_flight, window, allowance] = [0, 0, 0, 0].map(AtomicU64::new);
+        Arc::new(Self { start, acknowledged, in_flight, window, allowance })
     }
 
     /// When the latest packet left that has been acknowledged.
@@ -56,6 +61,18 @@ impl Ledger {
     /// Whether something was unanswered after the last acknowledgement.
     pub(crate) fn is_waiting(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// Lets a ping pass a full window, as QUIC's own probes do (RFC 9002, section 7.5). Where data waits for room,
+    /// quinn-proto keeps back acknowledgements too: two sides with full windows would wait for each other.
+    pub(crate) fn let_ping_pass(&self) {
+        self.allowance.fetch_add(PING, Ordering::Relaxed);
+    }
+
+    /// Lets the good-bye pass a full window: nothing else is sent after it (RFC 9000, section 10.2.1), and quinn-proto
+    /// 0.11 would hold it back for ever, since it hears no acknowledgements any more (quinn-rs/quinn#2785).
+    pub(crate) fn let_close_pass(&self) {
+        self.allowance.store(u64::MAX / 4, Ordering::Relaxed);
     }
 
     fn note(&self, sent: Instant) {
@@ -115,6 +132,7 @@ impl Controller for Epoch {
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest: Option<u64>) {
         self.ledger.in_flight.store(in_flight, Ordering::Relaxed);
+        self.ledger.allowance.store(0, Ordering::Relaxed);
         self.before = self.before.min(in_flight);
         self.inner.on_end_acks(now, in_flight.saturating_sub(self.before), app_limited, largest);
     }
@@ -130,7 +148,7 @@ impl Controller for Epoch {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window() + self.before
+        self.inner.window() + self.before + self.ledger.allowance.load(Ordering::Relaxed)
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
@@ -205,6 +223,19 @@ mod tests {
         assert!(old.window() < in_flight);
         let new = factory.build(start + Duration::from_secs(1), 1200);
         assert!(new.window() > in_flight, "{in_flight} in flight, {} allowed", new.window());
+    }
+
+    #[test]
+    fn a_ping_passes_a_full_window_until_something_is_acknowledged() {
+        let (_, _, start) = moved();
+        let ledger = Ledger::new(start);
+        let factory = Arc::new(EpochConfig::new(ledger.clone()));
+        let mut epoch = factory.build(start, 1200);
+        let full = epoch.window();
+        ledger.let_ping_pass();
+        assert!(epoch.window() >= full + 1452);
+        epoch.on_end_acks(start, 0, false, Some(1));
+        assert_eq!(epoch.window(), full);
     }
 
     #[test]

@@ -8,6 +8,8 @@
     clippy::expect_used
 )]
 
+pub mod flow;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -72,6 +74,8 @@ pub struct World {
     pub cut: Vec<(usize, usize)>,
     /// Packets to these ports vanish.
     pub blocked_ports: Vec<u16>,
+    /// Relays that pass nothing on, whatever they say.
+    pub swallowing: Vec<usize>,
     /// By arrival, then in the order sent.
     pub in_flight: BTreeMap<(Instant, u64), Packet>,
     sequence: u64,
@@ -80,6 +84,27 @@ pub struct World {
 pub const P2: usize = 0;
 pub const P3: usize = 1;
 pub const P4: usize = 2;
+/// The second relay of [`World::quartet`].
+pub const Q3: usize = 3;
+
+/// First byte of a relayed packet.
+const RELAYED: u8 = 0x08;
+
+/// The relay number `n`, from 0.
+pub fn relay_address(n: u8) -> RelayAddress {
+    RelayAddress { address: SocketAddr::new([203, 0, 113, 10 + n].into(), 4433), key: identity(30 + n).id() }
+}
+
+/// Settings of the relay number `n`.
+pub fn relay_config(n: u8) -> RelayConfig {
+    RelayConfig::new(identity(30 + n), vec![4434, 4435], provider())
+}
+
+/// Settings of a peer at these relays.
+pub fn peer_config(key: u8, relays: &[u8], consent: Consent) -> PeerConfig {
+    let relays = relays.iter().map(|&n| relay_address(n)).collect();
+    PeerConfig { consent, relays, ..PeerConfig::new(identity(key), relay_address(0), provider()) }
+}
 
 impl World {
     pub fn new() -> Self {
@@ -91,6 +116,7 @@ impl World {
             delays: BTreeMap::new(),
             cut: Vec::new(),
             blocked_ports: Vec::new(),
+            swallowing: Vec::new(),
             in_flight: BTreeMap::new(),
             sequence: 0,
         }
@@ -110,6 +136,24 @@ impl World {
             world.delays.insert(pair, ms(delay));
         }
         world
+    }
+
+    /// P2 and P4 at these of two relays, P3 and Q3, all 20 ms from each other.
+    pub fn quartet(p2: &[u8], p4: &[u8], consent: Consent) -> Self {
+        let mut world = Self::new();
+        world.add_peer("198.51.100.2:1000", peer_config(2, p2, Consent::Closed));
+        world.add_relay("203.0.113.10:4433", relay_config(0));
+        world.add_peer("198.51.100.4:1000", peer_config(4, p4, consent));
+        world.add_relay("203.0.113.11:4433", relay_config(1));
+        let pairs = (0..4).flat_map(|a| (0..4).map(move |b| (a, b)));
+        world.delays = pairs.map(|pair| (pair, ms(20))).collect();
+        world
+    }
+
+    /// Another process of the same key in a relay's place, which knows nothing of what was.
+    pub fn restart_relay(&mut self, host: usize, n: u8) {
+        let seed = [self.sequence as u8; 32];
+        self.hosts[host].node = Node::Relay(Box::new(Relay::new(relay_config(n), seed, self.now).unwrap()));
     }
 
     pub fn add_peer(&mut self, address: &str, config: PeerConfig) -> usize {
@@ -159,7 +203,8 @@ impl World {
             return;
         };
         let cut = self.cut.contains(&(from, target)) || self.cut.contains(&(target, from));
-        if cut || self.blocked_ports.contains(&to.port()) {
+        let swallowed = self.swallowing.contains(&target) && bytes.first() == Some(&RELAYED);
+        if cut || swallowed || self.blocked_ports.contains(&to.port()) {
             return;
         }
         let delay = self.delays.get(&(from.min(target), from.max(target))).copied().unwrap_or(ms(1));
@@ -326,6 +371,12 @@ impl World {
         })
     }
 
+    /// Events of a kind: how many there were.
+    pub fn count(&self, host: usize, of: impl Fn(&PeerEvent) -> bool) -> usize {
+        let events = self.hosts[host].events.iter();
+        events.filter(|(_, event)| matches!(event, Event::Peer(event) if of(event))).count()
+    }
+
     pub fn closed(&self, host: usize) -> Option<(Duration, CloseReason)> {
         self.peer_event(host, |event| match event {
             PeerEvent::Closed { reason, .. } => Some(reason.clone()),
@@ -394,7 +445,9 @@ impl World {
     pub fn story(&self) -> String {
         let mut lines: Vec<(Duration, String)> = Vec::new();
         for (index, host) in self.hosts.iter().enumerate() {
-            lines.extend(host.events.iter().map(|(at, event)| (*at, format!("host {index}: {event:?}"))));
+            let events =
+                host.events.iter().filter(|(_, event)| !matches!(event, Event::Peer(PeerEvent::Stream { .. })));
+            lines.extend(events.map(|(at, event)| (*at, format!("host {index}: {event:?}"))));
         }
         lines.sort();
         lines.iter().map(|(at, line)| format!("\n{:9.3} ms  {line}", at.as_secs_f64() * 1e3)).collect()

@@ -12,7 +12,12 @@ use crate::{
         introduction::{Introduction, Progress},
         shared::Context,
     },
-    quic::{self, config::peer_transport, tls::ALPN_PEER},
+    quic::{
+        self, Quic,
+        config::{endpoint, peer_transport},
+        controller::Ledger,
+        tls::ALPN_PEER,
+    },
     step::{Role, Step},
     wire::{datagram::Cookie, message::Initiate},
 };
@@ -36,6 +41,7 @@ impl Session {
         self.attach(attachment, ctx);
         self.state = State::Initiated;
         self.deadline = Some(ctx.now + ctx.shared.timing.answer_deadline);
+        self.check_relay(ctx);
         self.start_quic(ctx);
         Some(cookie)
     }
@@ -68,9 +74,11 @@ impl Session {
     }
 
     /// P2 is always the QUIC client, so that two peers that connect to each other make two connections, never half of one.
+    /// At each relay it begins anew: P4 knows nothing of what went through the one before, and its repeats come late.
     fn start_quic(&mut self, ctx: &mut Context<'_>) {
         if self.handle.is_some() {
-            return;
+            self.ledger = Ledger::new(ctx.now);
+            self.quic = Quic::new(endpoint(slot(self.id), &ctx.shared.cids, &mut self.rng), None);
         }
         let transport = peer_transport(&ctx.shared.transport, &self.ledger);
         let started = ctx.shared.tls.client(self.peer, ALPN_PEER).ok().and_then(|crypto| {

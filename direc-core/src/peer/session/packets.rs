@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    fn check_relay(&self, ctx: &mut Context<'_>) {
+    pub(super) fn check_relay(&self, ctx: &mut Context<'_>) {
         ctx.trouble.silent_relays |= self.attachments.current.as_ref().map_or(0, |current| 1 << current.relay);
     }
 
