@@ -452,6 +452,7 @@ impl Peer {
                 self.drive_session(conn);
             }
             self.heed_trouble();
+            self.leave_draining();
             if quiet {
                 return;
             }

@@ -264,8 +264,7 @@ impl Relay {
     fn on_incoming(&mut self, incoming: Incoming) {
         let limits = &self.config.limits;
         let handshaking = self.quic.len().saturating_sub(self.registry.len());
-        let closing = self.leaving || self.draining_until.is_some();
-        if closing || self.quic.len() >= limits.connections {
+        if self.leaving || self.quic.len() >= limits.connections {
             self.quic.refuse(incoming);
         } else if handshaking >= limits.handshakes && !incoming.remote_address_validated() {
             self.quic.retry(incoming);
@@ -502,6 +501,9 @@ impl Relay {
         let (peer, address, listening) = (entry.id, entry.address, register.listen);
         if entry.is_registered() {
             return self.dismiss(handle, close_code::MISBEHAVED, b"registered twice on one connection");
+        }
+        if self.draining_until.is_some() {
+            return self.dismiss(handle, close_code::GOODBYE, b"the relay is going down");
         }
         let replaced = self.registry.register(handle, register);
         let registered = Registered { punch_ports: self.config.punch_ports.clone() };

@@ -45,6 +45,8 @@ const URGENT_PAUSE: Duration = Duration::from_millis(60);
 const URGENT_TRIES: u32 = 12;
 /// A relay that wants to be left later than this need not say so.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
+/// After a relay has gone down, its peers come back over this time, and not all at once.
+const COME_BACK: Duration = Duration::from_secs(10);
 /// Between two pings that ask whether the relay is still there, one and a half round trips within these bounds; QUIC's own
 /// repeats come later each time. And how long they may stay unanswered.
 const CHECK_GAP: std::ops::RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(400);
@@ -517,6 +519,12 @@ impl Control {
             connection.close(now, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
         }
         self.state = State::Over;
+    }
+
+    /// Leaves a relay that asked for it, and comes back some time after `until`.
+    pub(super) fn leave(&mut self, now: Instant, until: Instant) {
+        self.lose(now, RelayError::Closed { reason: "left as it asked: it is going down".into() });
+        self.state = State::Waiting { until: until.max(now) + self.rng.vary(COME_BACK) };
     }
 
     pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<quinn_proto::Transmit> {

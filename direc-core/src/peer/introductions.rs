@@ -25,7 +25,8 @@ impl Peer {
             let untried = |relay: &usize| session.is_untried(*relay);
             let ready = |relay: &usize| untried(relay) && self.relays[*relay].control.is_registered();
             let relays = 0..self.relays.len();
-            let relay = relays.clone().filter(ready).min_by_key(|&relay| (self.relays[relay].draining, relay));
+            let relay =
+                relays.clone().filter(ready).min_by_key(|&relay| (self.relays[relay].draining.is_some(), relay));
             let Some(relay) = relay else {
                 if !relays.clone().any(|relay| untried(&relay)) {
                     self.with_session(conn, Session::give_up);
@@ -44,7 +45,8 @@ impl Peer {
 
     /// S1 and S2 for a connection that has lost its relay, S7 for the cookie.
     pub(super) fn resume(&mut self, conn: ConnId) {
-        let ready = |relay: &usize| self.relays[*relay].control.is_registered() && !self.relays[*relay].draining;
+        let ready =
+            |relay: &usize| self.relays[*relay].control.is_registered() && self.relays[*relay].draining.is_none();
         let ready: Vec<usize> = (0..self.relays.len()).filter(ready).collect();
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let Some(relay) = session.pick_relay(&ready) else { return session.wait_for_relay() };

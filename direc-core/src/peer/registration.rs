@@ -38,8 +38,8 @@ pub(super) struct Registration {
     observed: BTreeMap<u8, SocketAddr>,
     /// Streams that P3 opened and has not said anything on.
     pub(super) opened: BTreeMap<StreamId, Opened>,
-    /// The relay is going down.
-    pub(super) draining: bool,
+    /// The relay is going down: by when.
+    pub(super) draining: Option<Instant>,
 }
 
 impl Registration {
@@ -52,7 +52,7 @@ impl Registration {
             refreshed_at: None,
             observed: BTreeMap::new(),
             opened: BTreeMap::new(),
-            draining: false,
+            draining: None,
         }
     }
 
@@ -88,7 +88,7 @@ impl Peer {
     fn on_registered(&mut self, relay: usize, punch_ports: Vec<u16>) {
         let registration = &mut self.relays[relay];
         registration.cookies.set_ports(punch_ports);
-        registration.draining = false;
+        registration.draining = None;
         (registration.refresh_at, registration.refreshed_at) = (Some(self.now), None);
         self.events.push_back(PeerEvent::Registered { relay: self.shared.relay(relay) });
         self.refresh(relay);
@@ -172,7 +172,7 @@ impl Peer {
 
     /// The relay asks to be left.
     fn on_draining(&mut self, relay: usize, within: Duration) {
-        self.relays[relay].draining = true;
+        self.relays[relay].draining = Some(self.now + within);
         self.events.push_back(PeerEvent::RelayDraining { relay: self.shared.relay(relay), within });
         let now = self.now;
         for conn in self.conns() {
@@ -197,6 +197,22 @@ impl Peer {
             self.relays[relay].control.shutdown(self.now);
         } else {
             self.events.push_back(PeerEvent::RelayLost { relay: self.shared.relay(relay), error });
+        }
+    }
+
+    /// Leaves relays that asked for it and that nothing holds any more, if there is another one.
+    pub(super) fn leave_draining(&mut self) {
+        let stays = |relay: &Registration| relay.control.is_registered() && relay.draining.is_none();
+        if !self.relays.iter().any(stays) {
+            return;
+        }
+        for relay in 0..self.relays.len() {
+            let registration = &mut self.relays[relay];
+            let held = self.entered.values().flatten().any(|(at, ..)| *at == relay);
+            if let Some(until) = registration.draining.filter(|_| registration.control.is_registered() && !held) {
+                registration.draining = None;
+                registration.control.leave(self.now, until);
+            }
         }
     }
 

@@ -83,9 +83,7 @@ fn a_relay_is_drained_as_soon_as_everybody_has_left() {
     assert!(world.now - began < ms(5000), "{:?}", world.now - began);
 }
 
-/// Their connections have moved by then, but they themselves stay registered, and so nobody has left.
 #[test]
-#[ignore = "peers do not leave a relay that asks to be left"]
 fn a_relay_whose_peers_have_another_one_is_drained_before_its_deadline() {
     let mut world = quartet();
     let mut flow = flowing(&mut world, RELAYED);

@@ -78,7 +78,7 @@ fn a_direct_only_connection_that_loses_its_path_for_good_is_closed_and_says_why(
         let (_, reason) = world.until(ms(30_000), |world| world.closed(host));
         assert_eq!(reason, CloseReason::NotDirect(DirectFailure::NoRoundTrip), "{}", world.story());
     }
-    assert_eq!(relayed_bytes(&mut world), before);
+    assert!(relayed_bytes(&mut world) - before < 100, "nothing but a good-bye goes by the relay");
     world.run(ms(30_000));
     assert_eq!(introductions(&mut world), [0, 0]);
 }

@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-use quinn_proto::{Connection, StreamId, VarInt};
+use quinn_proto::{Connection, StreamId};
 
 use super::{Attachment, Session, State, slot, virtual_address};
 use crate::{
-    CloseReason, ConnectError, PathPolicy, PeerEvent, RefuseReason, RelayError,
+    ConnectError, PathPolicy, PeerEvent, RefuseReason, RelayError,
     peer::{
         introduction::{Introduction, Progress},
         shared::Context,
@@ -232,11 +231,6 @@ impl Session {
                 self.attachments.abandon();
                 self.fail(error, ctx);
             }
-            State::Established if !self.is_confirmed() && self.paths.direct().is_none() => {
-                self.attachments.abandon();
-                self.say_closed(CloseReason::Abandoned, ctx);
-                self.end(ctx.now, VarInt::from_u32(0), Bytes::new());
-            }
             State::Established => {
                 if let Some((relay, stream)) = asked_there {
                     self.lose_attachment(relay, stream, ctx);
@@ -248,8 +242,12 @@ impl Session {
 
     /// Of several relays' refusals, the one that says most is told.
     fn note_failure(&mut self, error: ConnectError) {
-        if self.failure.as_ref().is_none_or(|known| matches!(known, ConnectError::Relay(_) | ConnectError::NoSuchPeer))
-        {
+        let worth = |error: &ConnectError| match error {
+            ConnectError::Relay(_) => 0,
+            ConnectError::NoSuchPeer => 1,
+            _ => 2,
+        };
+        if self.failure.as_ref().is_none_or(|known| worth(known) < worth(&error)) {
             self.failure = Some(error);
         }
     }
@@ -266,7 +264,7 @@ impl Session {
     }
 
     /// Whether P4 is known to be connected too: a server is when its handshake ends, a client when it is told so.
-    fn is_confirmed(&self) -> bool {
+    pub(super) fn is_confirmed(&self) -> bool {
         let told = |connection: &Connection| connection.stats().frame_rx.handshake_done > 0;
         self.role == Role::P4 || self.connection().is_some_and(told)
     }

@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use quinn_proto::{Connection, StreamId};
+use bytes::Bytes;
+use quinn_proto::{Connection, StreamId, VarInt};
 
 use super::{Attachment, Session};
 use crate::{
-    NodeId, RefuseReason,
+    CloseReason, NodeId, RefuseReason,
     peer::{
         introduction::{Introduction, Progress},
         shared::Context,
@@ -149,26 +150,36 @@ impl Session {
             }
             Progress::Accepted if next => self.take_over(ctx),
             Progress::Addresses(addresses) => self.on_addresses(&addresses, ctx),
-            Progress::Refused(_) | Progress::Ended => self.lose_attachment(relay, stream, ctx),
+            Progress::Refused(_) | Progress::Ended => {
+                self.lose_attachment(relay, stream, ctx);
+                self.doubt_that_it_stands(ctx);
+            }
             Progress::Accepted | Progress::Misbehaved(_) => {}
         }
     }
 
     /// The next place at a relay takes over.
     fn take_over(&mut self, ctx: &mut Context<'_>) {
-        let before = self.attachments.current.as_ref().map(|attachment| attachment.relay);
         self.attachments.promote(ctx.now);
         let Some(current) = &self.attachments.current else { return };
-        let moved = before.is_some_and(|before| before != current.relay);
         self.relay = ctx.shared.relay(current.relay);
         self.paths.on_attached(ctx.now, true);
         self.paths.hurry(ctx.now);
         if self.paths.direct().is_none() {
             self.paths.on_relay_moved(ctx.now);
             self.refresh_quic(ctx.now);
-            if moved {
+            if self.announced {
                 ctx.events.push_back(self.path_event());
             }
+        }
+    }
+
+    /// P4 may never have been connected, for all that P2 knows: then nobody knows the token, however often it is shown.
+    fn doubt_that_it_stands(&mut self, ctx: &mut Context<'_>) {
+        const TRIES: u32 = 6;
+        if self.attachments.tries() >= TRIES && !self.is_confirmed() && self.paths.direct().is_none() {
+            self.say_closed(CloseReason::Abandoned, ctx);
+            self.end(ctx.now, VarInt::from_u32(0), Bytes::new());
         }
     }
 

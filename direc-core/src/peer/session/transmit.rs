@@ -72,7 +72,7 @@ impl Session {
         let established = matches!(self.state, State::Established | State::Closing);
         let watch = established && self.paths.wants_asking(now);
         let before = if watch { self.asking() } else { 0 };
-        let out = match self.paths.route(now, !established) {
+        let out = match self.route(now) {
             Route::Hold => None,
             Route::Direct(remote) => {
                 let out = self.quic.poll_transmit(now, max, buf)?;
@@ -89,6 +89,15 @@ impl Session {
             self.paths.on_use(now, watch && self.asking() > before);
         }
         Some(out)
+    }
+
+    /// Where the next packet goes. A good-bye may go through the relay whatever the policy.
+    fn route(&self, now: Instant) -> Route {
+        let established = matches!(self.state, State::Established | State::Closing);
+        match self.paths.route(now, !established) {
+            Route::Hold if self.is_closing() && self.attachments.current.is_some() => Route::Relay,
+            route => route,
+        }
     }
 
     /// Frames sent so far that want an acknowledgement (RFC 9000, section 13.2.1).
@@ -137,8 +146,7 @@ impl Session {
     }
 
     pub(in crate::peer) fn is_queued(&self, now: Instant) -> bool {
-        let established = matches!(self.state, State::Established | State::Closing);
-        let held = self.paths.route(now, !established) == Route::Hold;
+        let held = self.route(now) == Route::Hold;
         (self.quic.is_queued() && !held) || !self.echoes.is_empty() || !self.doubles.is_empty()
     }
 }

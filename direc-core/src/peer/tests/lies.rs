@@ -93,7 +93,7 @@ impl Two {
     fn liars_to_peer(&mut self) {
         for (liar, at) in self.liars.iter_mut().zip(RELAYS) {
             liar.quic.handle_timeout(self.now);
-            liar.drive();
+            liar.drive(self.now);
             let mut buf = Vec::new();
             while liar.quic.poll_transmit(self.now, 1, &mut buf).is_some() {
                 let arrival = Arrival { link: Link::MAIN, remote: at.parse().unwrap(), ecn: None, stride: buf.len() };
@@ -106,7 +106,7 @@ impl Two {
     fn p4_to_peer(&mut self) {
         let (now, mut buf) = (self.now, Vec::new());
         self.p4.handle_timeout(now);
-        while self.p4.poll_event().is_some() {}
+        while self.p4.poll_event(self.now).is_some() {}
         while self.p4.poll_transmit(now, 1, &mut buf).is_some() {
             let channel = self.places().into_iter().find(|(relay, ..)| *relay == 0).map(|(_, _, channel)| channel);
             if let Some(channel) = channel.filter(|_| self.passing) {
