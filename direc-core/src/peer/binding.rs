@@ -1,9 +1,9 @@
 //! How long the NATs between a peer and its relay keep a silent binding: learnt from outside, by late echoes.
 //!
 //! With a refresh's cookies the peer asks hole-punch ports for a late echo, and sends them nothing until it is due. If it
-//! comes, a silence of that length is survived. Longer and longer ones are tried; the control connection is pinged
-//! meanwhile as often as is known to do, so the peer can be reached all the time. What has been found is then proven
-//! once in the silence of the whole socket: where one binding serves all flows, the pings have kept it alive.
+//! comes, a silence of that length is survived. Longer and longer ones are tried, each of them twice. First the control
+//! connection is pinged meanwhile as often as is known to do, so the peer can be reached all the time. Then the whole
+//! socket is silent: where one binding serves all flows, the pings have kept it alive.
 //!
 //! A late echo that does not come may have been lost. So two ports are asked for the same, and a death counts when it is
 //! seen twice in a row, each time with the network working right afterwards.
@@ -60,6 +60,9 @@ pub(super) struct BindingLife {
     /// The numbers of the longest pause known to do, and of the shortest known not to.
     good: usize,
     bad: usize,
+    /// The longest that has done in the silence of the whole socket, and whether the next try is one.
+    sure: usize,
+    proving: bool,
     /// Nothing is left to be found out.
     known: bool,
     deaths: u32,
@@ -72,7 +75,17 @@ pub(super) struct BindingLife {
 
 impl Default for BindingLife {
     fn default() -> Self {
-        Self { good: 0, bad: PAUSES.len(), known: false, deaths: 0, missed: false, test: None, last: None }
+        Self {
+            good: 0,
+            bad: PAUSES.len(),
+            sure: 0,
+            proving: false,
+            known: false,
+            deaths: 0,
+            missed: false,
+            test: None,
+            last: None,
+        }
     }
 }
 
@@ -82,13 +95,14 @@ impl BindingLife {
         pause_of(self.good)
     }
 
-    /// The next pause to be tried: a longer one than is known to do, in the end that one.
+    /// The next pause to be tried: a longer one than is known to do, or that one in full silence.
     fn next_rung(&self) -> Option<usize> {
-        match self.good + 1 < self.bad {
-            _ if self.known => None,
-            true => Some(self.good + 1),
-            false => Some(self.good),
-        }
+        let longer = !self.proving && self.good + 1 < self.bad;
+        (!self.known).then_some(if longer { self.good + 1 } else { self.good })
+    }
+
+    fn know(&mut self) {
+        self.known = self.sure >= self.good && self.good + 1 >= self.bad;
     }
 
     /// A refresh begins, with this cookie.
@@ -142,8 +156,8 @@ impl BindingLife {
         (self.last, self.deaths) = (Some(test.cookie), 0);
         self.bad = test.rung;
         self.good = self.good.min(test.rung.saturating_sub(1));
-        // There is no shorter one.
-        self.known = self.good == 0 && self.bad <= 1;
+        self.sure = self.sure.min(self.good);
+        self.know();
     }
 
     /// A late echo has come, with the token that makes it the relay's: it is time for the next refresh if that ends the
@@ -155,11 +169,15 @@ impl BindingLife {
         self.last = Some(test.cookie);
         let finding = test.rung > self.good;
         let silent = if finding { silence.port } else { silence.socket };
-        // Something was sent meanwhile, for another reason: the same again.
+        // Something may have been sent meanwhile, for another reason. Then the same is tried again; but a socket that is
+        // never silent for that long keeps such a binding alive, and need not wait to be.
         if silent >= pause_of(test.rung) {
-            (self.deaths, self.missed) = (0, false);
-            (self.good, self.known) = (test.rung, !finding);
+            (self.good, self.sure) = if finding { (test.rung, self.sure) } else { (self.good, self.good) };
+            (self.proving, self.deaths, self.missed) = (finding, 0, false);
+        } else if !finding {
+            self.proving = false;
         }
+        self.know();
         Ok(true)
     }
 

@@ -63,7 +63,7 @@ fn a_pause_is_learnt_that_the_nat_survives_and_is_as_long_as_the_tries_allow() {
         let mut behind = Behind::nat(keeps);
         let (took, longest) = behind.learn();
         assert_eq!(behind.life.pause(), pause * SECOND, "{keeps} s");
-        assert!(took < 300 * SECOND, "{keeps} s: {took:?}");
+        assert!(took < 330 * SECOND, "{keeps} s: {took:?}");
         assert!(longest < Duration::from_secs(keeps), "{keeps} s: the control connection was silent for {longest:?}");
     }
 }
@@ -78,7 +78,7 @@ fn where_pings_keep_the_one_binding_of_all_flows_only_full_silence_convinces() {
 
 #[test]
 fn a_single_loss_changes_nothing() {
-    for lost in 1..=6 {
+    for lost in 1..=10 {
         let mut behind = Behind::nat(120);
         behind.lost = vec![lost];
         behind.learn();
@@ -157,4 +157,20 @@ fn a_late_echo_that_was_not_asked_for_is_dropped() {
     let silence = Silence { port: 60 * SECOND, socket: 60 * SECOND };
     assert_eq!(behind.life.on_late_echo(&[2; 16], silence), Err(DropReason::UnknownCookie));
     assert_eq!(behind.life.pause(), 4 * SECOND);
+}
+
+#[test]
+fn a_socket_that_is_never_silent_learns_too_and_proves_it_when_it_is() {
+    let mut behind = Behind::nat(120);
+    for n in 0..20 {
+        let cookie = [n; 16];
+        behind.life.on_refresh(behind.now, cookie);
+        behind.life.on_observed(behind.now, &cookie, 0);
+        let silence = Silence { port: Duration::from_secs(behind.life.asks().into()), socket: SECOND };
+        assert_eq!(behind.life.on_late_echo(&cookie, silence), Ok(true));
+    }
+    assert_eq!((behind.life.pause(), behind.life.known), (55 * SECOND, false));
+    behind.refreshes = 30;
+    behind.refresh();
+    assert!(behind.life.known);
 }
