@@ -410,7 +410,11 @@ impl Puppet {
         let role = if draw() & 1 == 0 { Role::P4 } else { Role::P2 };
         let mut out = Vec::new();
         let datagram = match draw() % 7 {
-            0 => Datagram::Cookie(self.cookie(draw), draw()),
+            0 => {
+                let cookie = self.cookie(draw);
+                // Any delay, without another byte of the program's.
+                Datagram::Cookie(cookie, cookie[0])
+            }
             1 => Datagram::Confirm(self.cookie(draw), self.tokens.pick(draw).unwrap_or_else(|| bytes(draw))),
             2 => Datagram::Echo(self.cookie(draw), bytes(draw)),
             6 => Datagram::LateEcho(self.cookie(draw), self.tokens.pick(draw).unwrap_or_else(|| bytes(draw))),
