@@ -96,7 +96,8 @@ pub struct PeerTiming {
     pub cookie_deadline: Duration,
     /// How long punching goes on without a round trip before it is given up. 10 s.
     pub punch_deadline: Duration,
-    /// How often the registration is refreshed: below the 30 s after which common NATs forget. 25 s.
+    /// How often the registration is refreshed while it cannot be learnt how long the NATs on the way keep a silent
+    /// binding: below the 30 s after which common ones forget. What is learnt takes its place, 4 to 55 s. 25 s.
     pub refresh_interval: Duration,
 }
 

@@ -118,9 +118,10 @@ pub fn datagram(bytes: &[u8]) {
             assert!(Datagram::decode(&changed) == Ok(Datagram::Relayed { channel: !channel }));
             assert_eq!(changed[RELAYED_HEADER..], bytes[RELAYED_HEADER..]);
         }
-        Datagram::Cookie(_)
+        Datagram::Cookie(..)
         | Datagram::Echo(..)
         | Datagram::Confirm(..)
+        | Datagram::LateEcho(..)
         | Datagram::Probe(_)
         | Datagram::Check(_)
         | Datagram::ProbeEcho(_) => {

@@ -1,5 +1,6 @@
 //! P2 and P4: one peer, its registrations at relays, and its sessions with other peers. Dispatch in, drain out.
 
+mod binding;
 mod connection;
 mod control;
 mod cookies;
@@ -78,6 +79,8 @@ pub struct Peer {
     rng: Rng,
     scratch: Vec<u8>,
     now: Instant,
+    /// When this peer last sent anything.
+    sent_at: Instant,
     /// When this peer last said that it wanted to be woken.
     due: Option<Instant>,
 }
@@ -138,6 +141,7 @@ impl Peer {
             rng,
             scratch: Vec::new(),
             now,
+            sent_at: now,
             due: None,
         })
     }
@@ -282,8 +286,9 @@ impl Peer {
                 let mut results = self.relays.iter_mut().map(|relay| relay.cookies.on_echo(from, cookie, token));
                 results.find(Result::is_ok).unwrap_or(Err(DropReason::UnknownCookie))
             }
+            Datagram::LateEcho(cookie, token) => self.on_late_echo(from, cookie, token),
             // Only a relay takes these.
-            Datagram::Cookie(_) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
+            Datagram::Cookie(..) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
         }
     }
 
@@ -345,6 +350,12 @@ impl Peer {
         self.advance(now);
         self.drive();
         buf.clear();
+        let out = self.next_transmit(now, buf)?;
+        self.sent_at = self.now;
+        Some(out)
+    }
+
+    fn next_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         for relay in &mut self.relays {
             if let Some(out) = relay.control.poll_transmit(now, buf) {
                 let (remote, ecn) = (out.destination, out.ecn);

@@ -5,6 +5,8 @@ mod forward;
 mod introduction;
 mod introductions;
 mod newcomers;
+mod promises;
+mod punch;
 mod registry;
 
 use std::{
@@ -20,6 +22,7 @@ use cookies::{CookieJar, Owner};
 use forward::{ForwardQueue, split_run};
 use introductions::Introductions;
 use newcomers::Newcomers;
+use promises::Promises;
 use registry::Registry;
 
 use crate::{
@@ -38,7 +41,7 @@ use crate::{
     step::{Role, Step},
     wire::{
         datagram::{Cookie, Datagram, Token},
-        message::{Drain, Message, Observed, Refused, Register, Registered, Seen},
+        message::{Drain, Message, Refused, Register, Registered, Seen},
     },
 };
 
@@ -46,8 +49,6 @@ use crate::{
 const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Introductions that one peer may begin at once, as streams: quinn-proto keeps a place for each, for every peer.
 const MAX_STREAMS: u32 = 256;
-/// Echoes waiting to be sent; a cookie that finds the queue full is repeated by its sender.
-const MAX_ECHOES: usize = 1024;
 
 /// A relay's figures.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +83,7 @@ pub struct Relay {
     newcomers: Newcomers,
     queue: ForwardQueue,
     echoes: VecDeque<(Link, SocketAddr, Cookie, Token)>,
+    promises: Promises,
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
     drops: Drops,
@@ -118,6 +120,7 @@ impl Relay {
             newcomers: Newcomers::default(),
             queue: ForwardQueue::new(config.limits.forward_queue),
             echoes: VecDeque::new(),
+            promises: Promises::default(),
             events: VecDeque::new(),
             relayed: (0, 0),
             drops: Drops::default(),
@@ -223,14 +226,15 @@ impl Relay {
         let datagram = Datagram::decode(&packet)?;
         match (link, datagram) {
             (Link::MAIN, Datagram::Quic) => self.on_quic(from, ecn, packet),
-            (Link(port @ 1..), Datagram::Cookie(cookie)) => self.on_cookie(link, port - 1, from, cookie),
-            (Link(port @ 1..), Datagram::Confirm(cookie, token)) => self.on_confirm(port - 1, from, &cookie, &token),
+            (Link(1..), Datagram::Cookie(cookie, delay)) => self.on_cookie(link, from, cookie, delay),
+            (Link(1..), Datagram::Confirm(cookie, token)) => self.on_confirm(link, from, &cookie, &token),
             (_, Datagram::Quic) => Err(DropReason::NotQuic),
             (
                 _,
-                Datagram::Cookie(_)
+                Datagram::Cookie(..)
                 | Datagram::Confirm(..)
                 | Datagram::Echo(..)
+                | Datagram::LateEcho(..)
                 | Datagram::Probe(_)
                 | Datagram::Check(_)
                 | Datagram::ProbeEcho(_)
@@ -271,42 +275,6 @@ impl Relay {
         } else {
             let accepted = self.quic.accept(self.now, incoming, None);
             self.newcomers.enter(self.now, accepted);
-        }
-    }
-
-    /// S7: a cookie has arrived. Silence unless it is expected; the echo is smaller than the cookie's datagram.
-    fn on_cookie(&mut self, link: Link, port: u8, from: SocketAddr, cookie: Cookie) -> Result<(), DropReason> {
-        let owner = self.jar.owner(self.now, &cookie, port)?;
-        if self.registry.get(owner.peer).is_some_and(|entry| entry.shook_hands_at == from) {
-            self.jar.use_up(&cookie, port);
-            self.on_proven(owner, port, from, &cookie);
-            return Ok(());
-        }
-        if self.echoes.len() >= MAX_ECHOES {
-            return Err(DropReason::QueueFull);
-        }
-        self.echoes.push_back((link, from, cookie, self.jar.token(&cookie, port, from)));
-        Ok(())
-    }
-
-    fn on_confirm(&mut self, port: u8, from: SocketAddr, cookie: &Cookie, token: &Token) -> Result<(), DropReason> {
-        let owner = self.jar.on_confirm(self.now, cookie, token, port, from)?;
-        self.on_proven(owner, port, from, cookie);
-        Ok(())
-    }
-
-    /// S8: the address has echoed, and is now known to be the peer's.
-    fn on_proven(&mut self, owner: Owner, port: u8, from: SocketAddr, cookie: &Cookie) {
-        let Some(entry) = self.registry.get_mut(owner.peer) else { return };
-        let before = entry.addresses(self.now);
-        entry.observe(self.now, port, from);
-        let (id, news) = (entry.id, entry.addresses(self.now) != before);
-        self.say(owner.peer, &Message::Observed(Observed { cookie: *cookie, port, address: from }));
-        if news || owner.introduction.is_some() {
-            self.step(Step::S8, owner.introduction, Some(id), Some(from));
-        }
-        if news {
-            self.tell_all(owner.peer);
         }
     }
 
@@ -361,7 +329,7 @@ impl Relay {
             Datagram::Echo(cookie, token).encode(buf);
             return Some(Transmit { link, remote, ecn: None, size: buf.len(), segment_size: None });
         }
-        let out = self.queue.poll_transmit(buf);
+        let out = self.late_echo(buf).or_else(|| self.queue.poll_transmit(buf));
         if out.is_none() {
             // The last thing sent may have set timers.
             self.drive();
@@ -383,7 +351,9 @@ impl Relay {
         let introduction = self.introductions.poll_timeout().map(|at| (at, WakeReason::Introduction));
         let drain = self.draining_until.filter(|_| !self.leaving).map(|at| (at, WakeReason::Introduction));
         let newcomer = self.newcomers.next().map(|by| (by, WakeReason::Control));
-        quic.into_iter().chain(introduction).chain(drain).chain(newcomer).min().map(|(at, why)| Wake { at, why })
+        let late = self.promises.poll_timeout().map(|at| (at, WakeReason::Cookie));
+        let wakes = quic.into_iter().chain(introduction).chain(drain).chain(newcomer).chain(late);
+        wakes.min().map(|(at, why)| Wake { at, why })
     }
 
     // Inside.
@@ -440,6 +410,7 @@ impl Relay {
     /// A peer has gone: its introductions end, and the other ends learn so.
     fn on_gone(&mut self, handle: Handle) {
         self.jar.forget_peer(handle);
+        self.promises.forget_peer(handle);
         self.fresh.retain(|(owner, _), _| *owner != handle.0);
         let Some(entry) = self.registry.remove(handle) else { return };
         for id in entry.introductions {

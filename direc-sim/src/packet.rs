@@ -50,6 +50,8 @@ pub enum Kind {
     CookieEcho,
     /// The proof that the answer came (S8).
     CookieConfirm,
+    /// The hole-punch port's second answer, when it was asked for one.
+    LateEcho,
     /// A probe of a direct path (S10, S11).
     Probe,
     /// Its echo: round-tripped data (S12, S13).
@@ -77,6 +79,7 @@ impl Kind {
             Some(0x04) => Self::Probe,
             Some(0x05) => Self::ProbeEcho,
             Some(0x06) => Self::Check,
+            Some(0x07) => Self::LateEcho,
             // RFC 9000, section 17: header form, fixed bit, long packet type.
             Some(first @ 0xc0..) => match first >> 4 & 0b11 {
                 0 => Self::Initial,
@@ -100,6 +103,7 @@ impl Kind {
             Self::Cookie => "cookie",
             Self::CookieEcho => "cookie echo",
             Self::CookieConfirm => "cookie confirm",
+            Self::LateEcho => "late echo",
             Self::Probe => "probe",
             Self::ProbeEcho => "probe echo",
             Self::Check => "check",

@@ -153,8 +153,12 @@ impl Puppet {
             let packet = data.split_to(arrival.stride.clamp(1, data.len()));
             match Datagram::decode(&packet) {
                 Ok(Datagram::Quic) => self.on_quic(now, arrival, packet),
-                Ok(Datagram::Cookie(cookie)) => self.cookies.push(cookie),
-                Ok(Datagram::Echo(cookie, token) | Datagram::Confirm(cookie, token)) => {
+                Ok(Datagram::Cookie(cookie, _)) => self.cookies.push(cookie),
+                Ok(
+                    Datagram::Echo(cookie, token)
+                    | Datagram::Confirm(cookie, token)
+                    | Datagram::LateEcho(cookie, token),
+                ) => {
                     self.cookies.push(cookie);
                     self.tokens.push(token);
                 }
@@ -423,10 +427,15 @@ impl Puppet {
     pub fn datagram(&mut self, draw: &mut Draw<'_>) -> Vec<u8> {
         let role = if draw() & 1 == 0 { Role::P4 } else { Role::P2 };
         let mut out = Vec::new();
-        let datagram = match draw() % 6 {
-            0 => Datagram::Cookie(self.cookie(draw)),
+        let datagram = match draw() % 7 {
+            0 => {
+                let cookie = self.cookie(draw);
+                // Any delay, without another byte of the program's.
+                Datagram::Cookie(cookie, cookie[0])
+            }
             1 => Datagram::Confirm(self.cookie(draw), self.tokens.pick(draw).unwrap_or_else(|| bytes(draw))),
             2 => Datagram::Echo(self.cookie(draw), bytes(draw)),
+            6 => Datagram::LateEcho(self.cookie(draw), self.tokens.pick(draw).unwrap_or_else(|| bytes(draw))),
             3 => {
                 let keys = ProbeKeys::new(&self.secret(draw), role);
                 if draw() & 1 == 0 {

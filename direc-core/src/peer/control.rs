@@ -258,6 +258,13 @@ impl Control {
         self.is_over() && self.quic.len() == 0
     }
 
+    /// Keeps the binding towards the relay.
+    pub(super) fn keep_alive(&mut self) {
+        if let Some(connection) = self.connection() {
+            connection.ping();
+        }
+    }
+
     /// The QUIC connection, while this peer is registered on it.
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match &self.state {

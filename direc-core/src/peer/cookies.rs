@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::binding::TESTED_PORTS;
 use crate::{
     ConnId, Link, Transmit,
     drops::DropReason,
@@ -45,6 +46,8 @@ struct Port {
 /// One cookie on its way to all ports.
 struct Run {
     cookie: Cookie,
+    /// After how many seconds late echoes are asked for, 0 for none.
+    delay: u8,
     purpose: Purpose,
     ports: Vec<Port>,
     deadline: Instant,
@@ -54,17 +57,20 @@ struct Run {
 pub(super) struct Cookies {
     relay: IpAddr,
     punch_ports: Vec<u16>,
+    /// When anything was sent to each port last.
+    sent_at: Vec<Instant>,
     runs: VecDeque<Run>,
     confirms: VecDeque<(SocketAddr, Cookie, Token)>,
 }
 
 impl Cookies {
     pub(super) fn new(relay: IpAddr) -> Self {
-        Self { relay, punch_ports: Vec::new(), runs: VecDeque::new(), confirms: VecDeque::new() }
+        Self { relay, punch_ports: Vec::new(), sent_at: Vec::new(), runs: VecDeque::new(), confirms: VecDeque::new() }
     }
 
     /// The relay has said where its hole-punch ports are.
-    pub(super) fn set_ports(&mut self, ports: Vec<u16>) {
+    pub(super) fn set_ports(&mut self, now: Instant, ports: Vec<u16>) {
+        self.sent_at = vec![now; ports.len()];
         self.punch_ports = ports;
         self.runs.clear();
         self.confirms.clear();
@@ -74,27 +80,38 @@ impl Cookies {
         Some(SocketAddr::new(self.relay, *self.punch_ports.get(port)?))
     }
 
-    /// Starts sending a cookie; gives the first hole-punch address, for the step's report.
+    /// The number of the hole-punch port at this address.
+    pub(super) fn port_at(&self, from: SocketAddr) -> Option<usize> {
+        self.punch_ports.iter().position(|&port| SocketAddr::new(self.relay, port) == from)
+    }
+
+    /// How long nothing has been sent to a port.
+    pub(super) fn silence(&self, now: Instant, port: usize) -> Duration {
+        self.sent_at.get(port).map_or(Duration::ZERO, |&at| now.saturating_duration_since(at))
+    }
+
+    /// Starts sending a cookie, which asks some ports for late echoes if `delay` is not 0; gives the first hole-punch
+    /// address, for the step's report.
     pub(super) fn start(
         &mut self,
         now: Instant,
         cookie: Cookie,
         purpose: Purpose,
+        delay: u8,
         deadline: Duration,
     ) -> Option<SocketAddr> {
         if self.runs.len() >= MAX_RUNS {
             self.runs.pop_front();
         }
         let ports = self.punch_ports.iter().map(|_| Port { confirmed: false, sent: 0, next: now }).collect();
-        self.runs.push_back(Run { cookie, purpose, ports, deadline: now + deadline });
+        self.runs.push_back(Run { cookie, delay, purpose, ports, deadline: now + deadline });
         self.address(0)
     }
 
     /// A hole-punch port echoes: it is to be shown that we are where the cookie came from.
     pub(super) fn on_echo(&mut self, from: SocketAddr, cookie: Cookie, token: Token) -> Result<(), DropReason> {
         let known = self.runs.iter().any(|run| run.cookie == cookie);
-        let expected = from.ip() == self.relay && self.punch_ports.contains(&from.port());
-        if !known || !expected {
+        if !known || self.port_at(from).is_none() {
             return Err(DropReason::UnknownCookie);
         }
         if self.confirms.len() >= MAX_CONFIRMS {
@@ -131,21 +148,25 @@ impl Cookies {
             Datagram::Confirm(cookie, token).encode(buf);
             remote
         } else {
-            let (cookie, port) = self.next_due(now)?;
-            Datagram::Cookie(cookie).encode(buf);
+            let (cookie, delay, port) = self.next_due(now)?;
+            Datagram::Cookie(cookie, delay).encode(buf);
             self.address(port)?
         };
+        if let Some(at) = self.port_at(remote).and_then(|port| self.sent_at.get_mut(port)) {
+            *at = now;
+        }
         Some(Transmit { link: Link::MAIN, remote, ecn: None, size: buf.len() - start, segment_size: None })
     }
 
-    fn next_due(&mut self, now: Instant) -> Option<(Cookie, usize)> {
+    fn next_due(&mut self, now: Instant) -> Option<(Cookie, u8, usize)> {
         for run in &mut self.runs {
             for (index, port) in run.ports.iter_mut().enumerate() {
                 if !port.confirmed && port.next <= now {
                     let gap = GAPS[port.sent.min(GAPS.len() - 1)];
                     port.sent += 1;
                     port.next = now + Duration::from_millis(gap);
-                    return Some((run.cookie, index));
+                    let delay = if index < TESTED_PORTS { run.delay } else { 0 };
+                    return Some((run.cookie, delay, index));
                 }
             }
         }
@@ -172,8 +193,8 @@ mod tests {
     fn started() -> (Cookies, Instant) {
         let now = Instant::now();
         let mut cookies = Cookies::new([203, 0, 113, 10].into());
-        cookies.set_ports(vec![4434, 4435]);
-        cookies.start(now, [1; 16], Purpose::Registration, DEADLINE);
+        cookies.set_ports(now, vec![4434, 4435]);
+        cookies.start(now, [1; 16], Purpose::Registration, 8, DEADLINE);
         (cookies, now)
     }
 

@@ -10,6 +10,7 @@ use quinn_proto::StreamId;
 
 use super::{
     Peer,
+    binding::{BindingLife, Silence},
     control::{Control, ControlEvent},
     cookies::{Cookies, Outcome, Purpose},
     introduction::server::Opened,
@@ -18,8 +19,13 @@ use super::{
 };
 use crate::{
     ConnId, PeerEvent, RelayError,
+    drops::DropReason,
+    quic::tls::late_token,
     step::{Role, Step},
-    wire::message::Observed,
+    wire::{
+        datagram::{Cookie, Token},
+        message::Observed,
+    },
 };
 
 /// Refreshes that trouble brings about come no closer together than this.
@@ -34,6 +40,9 @@ pub(super) struct Registration {
     /// When cookies are sent next, and when they were sent last.
     refresh_at: Option<Instant>,
     refreshed_at: Option<Instant>,
+    /// When the control connection is pinged next, and what is known of the bindings on the way.
+    ping_at: Option<Instant>,
+    life: BindingLife,
     /// Where each hole-punch port has seen this peer.
     observed: BTreeMap<u8, SocketAddr>,
     /// Streams that P3 opened and has not said anything on.
@@ -50,6 +59,8 @@ impl Registration {
             warm: false,
             refresh_at: None,
             refreshed_at: None,
+            ping_at: None,
+            life: BindingLife::default(),
             observed: BTreeMap::new(),
             opened: BTreeMap::new(),
             draining: None,
@@ -57,12 +68,17 @@ impl Registration {
     }
 
     pub(super) fn refresh_due(&self) -> Option<Instant> {
-        self.refresh_at.filter(|_| self.control.is_registered())
+        self.refresh_at.into_iter().chain(self.ping_at).min().filter(|_| self.control.is_registered())
+    }
+
+    /// Says when the control connection is to be pinged next: no later than `most` from now, if at all.
+    fn ping_later(&mut self, now: Instant, most: Duration) {
+        self.ping_at = self.life.keep_alive().map(|pause| now + pause.min(most));
     }
 
     /// No more cookies.
     pub(super) fn rest(&mut self) {
-        (self.warm, self.refresh_at) = (false, None);
+        (self.warm, self.refresh_at, self.ping_at) = (false, None, None);
     }
 }
 
@@ -87,7 +103,8 @@ impl Peer {
 
     fn on_registered(&mut self, relay: usize, punch_ports: Vec<u16>) {
         let registration = &mut self.relays[relay];
-        registration.cookies.set_ports(punch_ports);
+        registration.cookies.set_ports(self.now, punch_ports);
+        registration.life.forget();
         registration.draining = None;
         (registration.refresh_at, registration.refreshed_at) = (Some(self.now), None);
         self.events.push_back(PeerEvent::Registered { relay: self.shared.relay(relay) });
@@ -99,20 +116,50 @@ impl Peer {
         }
     }
 
-    /// S7, ahead of time and over again: below the 30 s after which common NATs forget. What is said on the control
-    /// connection keeps that one's binding.
+    /// S7, ahead of time and over again: before the NATs on the way forget. What is said on the control connection keeps
+    /// that one's binding.
     pub(super) fn refresh(&mut self, relay: usize) {
+        self.keep_alive(relay);
         let Some(registration) = self.relays.get_mut(relay) else { return };
         if registration.refresh_at.is_none_or(|at| at > self.now) || !registration.control.is_registered() {
             return;
         }
-        registration.refresh_at = Some(self.now + self.shared.timing.refresh_interval);
-        registration.refreshed_at = Some(self.now);
         let cookie = self.rng.bytes();
+        registration.life.on_refresh(self.now, cookie);
+        registration.refresh_at = Some(self.now + registration.life.until_next());
+        registration.refreshed_at = Some(self.now);
+        registration.ping_later(self.now, self.shared.timing.refresh_interval);
         registration.control.expect(cookie);
         registration.control.check(self.now);
         let about = StepAbout { role: Role::P4, conn: None, introduction: None, peer: None };
         self.send_cookie(relay, cookie, Purpose::Registration, &about);
+    }
+
+    /// Between two refreshes, as long as their pause is longer than is known to do.
+    fn keep_alive(&mut self, relay: usize) {
+        let Some(registration) = self.relays.get_mut(relay) else { return };
+        if registration.ping_at.is_some_and(|at| at <= self.now) {
+            registration.control.keep_alive();
+            registration.ping_later(self.now, self.shared.timing.refresh_interval);
+        }
+    }
+
+    /// A hole-punch port has kept its promise, past the NATs: they remember a silence of that length.
+    pub(super) fn on_late_echo(&mut self, from: SocketAddr, cookie: Cookie, token: Token) -> Result<(), DropReason> {
+        let found = self.relays.iter().enumerate().find_map(|(relay, r)| Some((relay, r.cookies.port_at(from)?)));
+        let (relay, port) = found.ok_or(DropReason::UnknownCookie)?;
+        let registration = &mut self.relays[relay];
+        let connection = registration.control.connection().ok_or(DropReason::UnknownCookie)?;
+        if late_token(connection, &cookie, port as u8) != Some(token) {
+            return Err(DropReason::BadToken);
+        }
+        let socket = self.now.saturating_duration_since(self.sent_at);
+        let silence = Silence { port: registration.cookies.silence(self.now, port), socket };
+        if registration.life.on_late_echo(&cookie, silence)? {
+            registration.refresh_at = registration.refresh_at.map(|_| self.now);
+            self.refresh(relay);
+        }
+        Ok(())
     }
 
     /// Refreshes soon: where this peer is may not be where it was.
@@ -124,9 +171,13 @@ impl Peer {
         self.refresh(relay);
     }
 
-    pub(super) fn send_cookie(&mut self, relay: usize, cookie: [u8; 16], purpose: Purpose, about: &StepAbout) {
+    pub(super) fn send_cookie(&mut self, relay: usize, cookie: Cookie, purpose: Purpose, about: &StepAbout) {
         let deadline = self.shared.timing.cookie_deadline;
-        if let Some(address) = self.relays[relay].cookies.start(self.now, cookie, purpose, deadline)
+        let delay = match purpose {
+            Purpose::Registration => self.relays[relay].life.asks(),
+            Purpose::Introduction(_) => 0,
+        };
+        if let Some(address) = self.relays[relay].cookies.start(self.now, cookie, purpose, delay, deadline)
             && purpose != Purpose::Registration
         {
             self.context().1.step(about, Step::S7, Some(address));
@@ -140,13 +191,19 @@ impl Peer {
         if before.is_some_and(|before| before != address) {
             self.hurry_all();
         }
-        if let Some((purpose, outcome)) = self.relays[relay].cookies.on_observed(&observed.cookie, port) {
+        let registration = &mut self.relays[relay];
+        if let Some(next) = registration.life.on_observed(self.now, &observed.cookie, port) {
+            registration.refresh_at = registration.refresh_at.map(|_| next);
+            registration.ping_later(self.now, self.shared.timing.refresh_interval);
+        }
+        if let Some((purpose, outcome)) = registration.cookies.on_observed(&observed.cookie, port) {
             self.on_cookie(relay, purpose, outcome);
         }
     }
 
     /// The relay hears this peer from another address than before: NATs do that in silence.
     fn on_address_changed(&mut self, relay: usize) {
+        self.relays[relay].life.on_address_changed();
         self.refresh_soon(relay, true);
         self.hurry_all();
     }
@@ -162,6 +219,11 @@ impl Peer {
         self.trouble.cookies_blocked = outcome == Outcome::Unanswered;
         let address = self.shared.relay(relay);
         if purpose == Purpose::Registration && self.trouble.cookies_blocked {
+            let interval = self.shared.timing.refresh_interval;
+            let registration = &mut self.relays[relay];
+            let again = self.now + registration.life.on_unanswered().map_or(interval, |pause| pause.min(interval));
+            registration.refresh_at = registration.refresh_at.map(|at| at.min(again));
+            registration.ping_at = None;
             self.events.push_back(PeerEvent::Unanswered { relay: address });
         }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.relays[relay].warm {
@@ -184,7 +246,7 @@ impl Peer {
         let registration = &mut self.relays[relay];
         registration.rest();
         registration.opened.clear();
-        registration.cookies.set_ports(Vec::new());
+        registration.cookies.set_ports(self.now, Vec::new());
         registration.observed.clear();
         let urgent = self.sessions.values().any(Session::depends_on_relays);
         self.relays[relay].control.set_urgent(self.now, urgent);
@@ -257,6 +319,7 @@ impl Peer {
     pub(super) fn start_over(&mut self) {
         for relay in 0..self.relays.len() {
             self.relays[relay].control.on_network_changed(self.now);
+            self.relays[relay].life.forget();
             self.refresh_soon(relay, true);
         }
         for conn in self.conns() {

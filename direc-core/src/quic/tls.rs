@@ -22,7 +22,10 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::{ConfigError, Identity, NodeId};
+use crate::{
+    ConfigError, Identity, NodeId,
+    wire::datagram::{Cookie, TOKEN_LEN, Token},
+};
 
 /// ALPN of a control connection, peer to relay.
 pub(crate) const ALPN_RELAY: &[u8] = b"direc-relay/1";
@@ -86,6 +89,17 @@ pub(crate) fn proven_key(connection: &quinn_proto::Connection) -> Option<NodeId>
     let identity = connection.crypto_session().peer_identity()?;
     let certificates = identity.downcast_ref::<Vec<CertificateDer<'static>>>()?;
     NodeId::from_spki(certificates.first()?)
+}
+
+/// Label of the exported token.
+const LATE_LABEL: &[u8] = b"EXPORTER-direc-late-echo";
+
+/// The token of a late echo: only the two ends of the control connection know it, not who has seen the cookie pass.
+pub(crate) fn late_token(connection: &quinn_proto::Connection, cookie: &Cookie, port: u8) -> Option<Token> {
+    let (mut token, mut context) = ([0; TOKEN_LEN], cookie.to_vec());
+    context.push(port);
+    connection.crypto_session().export_keying_material(&mut token, LATE_LABEL, &context).ok()?;
+    Some(token)
 }
 
 /// Nothing here depends on the time of day.

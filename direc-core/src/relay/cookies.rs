@@ -21,6 +21,8 @@ use crate::{
 
 /// How long after its announcement a cookie may arrive.
 const LIFE: Duration = Duration::from_secs(10);
+/// Hole-punch ports that a relay may have.
+const MAX_PORTS: usize = 8;
 /// Cookies that one peer may have under way; the oldest gives way.
 const MAX_PER_PEER: usize = 32;
 
@@ -37,6 +39,8 @@ struct Expected {
     expires: Instant,
     /// A bit for each hole-punch port that has had it confirmed: there it is used up.
     used: u8,
+    /// The late echo that it has asked for at each hole-punch port, in seconds; 0 for none.
+    delays: [u8; MAX_PORTS],
 }
 
 /// The cookies that may arrive.
@@ -67,7 +71,7 @@ impl CookieJar {
         {
             self.forget(&oldest);
         }
-        self.expected.insert(cookie, Expected { owner, expires: now + LIFE, used: 0 });
+        self.expected.insert(cookie, Expected { owner, expires: now + LIFE, used: 0, delays: [0; MAX_PORTS] });
         self.expiring.insert((now + LIFE, cookie));
     }
 
@@ -78,18 +82,28 @@ impl CookieJar {
         if fresh { Ok(entry.owner) } else { Err(DropReason::UnknownCookie) }
     }
 
-    /// Uses a cookie up at a port: its address is proven (S8).
-    pub(super) fn use_up(&mut self, cookie: &Cookie, port: u8) {
-        let Some(entry) = self.expected.get_mut(cookie) else { return };
-        entry.used |= 1 << port;
-        if entry.used.count_ones() >= u32::from(self.ports) {
-            self.forget(cookie);
+    /// Notes that an expected cookie asks for a late echo at this port.
+    pub(super) fn ask(&mut self, cookie: &Cookie, port: u8, delay: u8) {
+        let entry = self.expected.get_mut(cookie);
+        if let Some(asked) = entry.and_then(|entry| entry.delays.get_mut(usize::from(port))) {
+            *asked = delay;
         }
     }
 
-    /// The token has come back (S8): whose address this is. The cookie is used up there.
+    /// Uses a cookie up at a port: its address is proven (S8). Gives after what time it has asked for a late echo there.
+    pub(super) fn use_up(&mut self, cookie: &Cookie, port: u8) -> Option<Duration> {
+        let entry = self.expected.get_mut(cookie)?;
+        entry.used |= 1 << port;
+        let delay = entry.delays.get(usize::from(port)).copied().unwrap_or_default();
+        if entry.used.count_ones() >= u32::from(self.ports) {
+            self.forget(cookie);
+        }
+        (delay > 0).then(|| Duration::from_secs(delay.into()))
+    }
+
+    /// The token has come back (S8): whose address this is. What is left is to use the cookie up there.
     pub(super) fn on_confirm(
-        &mut self,
+        &self,
         now: Instant,
         cookie: &Cookie,
         token: &Token,
@@ -102,7 +116,6 @@ impl CookieJar {
         if expected.iter().zip(token).fold(0, |all, (a, b)| all | (a ^ b)) != 0 {
             return Err(DropReason::BadToken);
         }
-        self.use_up(cookie, port);
         Ok(owner)
     }
 
@@ -171,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_address_counts_once_it_has_echoed() {
-        let (mut jar, now, from) = jar();
+        let (jar, now, from) = jar();
         let token = jar.token(&COOKIE, 0, from);
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, from), Ok(OWNER));
     }
@@ -182,6 +195,7 @@ mod tests {
         for port in [0, 1] {
             let token = jar.token(&COOKIE, port, from);
             assert!(jar.on_confirm(now, &COOKIE, &token, port, from).is_ok());
+            assert_eq!(jar.use_up(&COOKIE, port), None);
             assert_eq!(jar.owner(now, &COOKIE, port), Err(DropReason::UnknownCookie));
             assert_eq!(jar.on_confirm(now, &COOKIE, &token, port, from), Err(DropReason::UnknownCookie));
         }
@@ -189,8 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn a_late_echo_is_asked_for_at_one_port_and_by_expected_cookies_only() {
+        let (mut jar, _, _) = jar();
+        jar.ask(&COOKIE, 1, 25);
+        jar.ask(&[2; 16], 0, 25);
+        assert_eq!(jar.use_up(&COOKIE, 0), None);
+        assert_eq!(jar.use_up(&COOKIE, 1), Some(Duration::from_secs(25)));
+        assert_eq!(jar.len(), 0);
+    }
+
+    #[test]
     fn a_token_serves_no_other_address_and_no_other_port() {
-        let (mut jar, now, from) = jar();
+        let (jar, now, from) = jar();
         let token = jar.token(&COOKIE, 0, from);
         let victim = "198.51.100.2:7".parse().unwrap();
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, victim), Err(DropReason::BadToken));

@@ -12,9 +12,9 @@ use crate::{
     wire::message::{MAX_ADDRESSES, Register},
 };
 
-/// An address that has not been confirmed for this long is not handed out any more: peers refresh every 25 s, so one
-/// refresh may be lost.
-const OBSERVATION_LIFE: Duration = Duration::from_secs(60);
+/// An address that has not been confirmed for this long is not handed out any more: as long as a control connection may
+/// be silent. Peers refresh at least every minute (`peer/binding.rs`), and repeat a refresh that is lost.
+const OBSERVATION_LIFE: Duration = Duration::from_secs(75);
 
 /// Relayed bytes that may go to a host that has not proven to be there: some flights, until a cookie has echoed.
 const UNPROVEN_BYTES: u64 = 64 << 10;

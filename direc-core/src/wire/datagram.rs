@@ -14,7 +14,7 @@ pub(crate) const TAG_LEN: usize = 8;
 pub(crate) const NONCE_LEN: usize = 8;
 pub(crate) const MAC_LEN: usize = 16;
 
-/// A cookie datagram is padded to this, so that its echo is the smaller one.
+/// A cookie datagram is padded to this, so that its echo is the smaller one, and what it brings about later as well.
 pub(crate) const COOKIE_DATAGRAM_LEN: usize = 64;
 /// A probe is padded to what every QUIC path must carry (RFC 9000, section 14): a path it passes is fit for QUIC.
 pub(crate) const PROBE_LEN: usize = 1200;
@@ -30,6 +30,7 @@ const CONFIRM: u8 = 0x03;
 const PROBE: u8 = 0x04;
 const PROBE_ECHO: u8 = 0x05;
 const CHECK: u8 = 0x06;
+const LATE_ECHO: u8 = 0x07;
 const RELAYED: u8 = 0x08;
 
 /// First bytes from here on are QUIC's.
@@ -54,12 +55,14 @@ pub(crate) struct ProbeFields {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) enum Datagram {
-    /// Peer to hole-punch port: the cookie (S7).
-    Cookie(Cookie),
+    /// Peer to hole-punch port: the cookie (S7). After so many seconds, if not 0, a late echo is asked for.
+    Cookie(Cookie, u8),
     /// Hole-punch port to peer: the cookie came from your address, prove that you are there.
     Echo(Cookie, Token),
     /// Peer to hole-punch port: the proof (S8).
     Confirm(Cookie, Token),
+    /// Hole-punch port to peer: what a proven cookie has asked for, and the token that only the two can know.
+    LateEcho(Cookie, Token),
     /// Peer to peer: does this path work?
     Probe(ProbeFields),
     /// Peer to peer, on a path that works: does it still? A probe without the padding.
@@ -87,12 +90,17 @@ impl Datagram {
         match first {
             COOKIE => {
                 exactly(bytes, COOKIE_DATAGRAM_LEN)?;
-                Ok(Self::Cookie(array(bytes, 1)?))
+                let [delay] = array(bytes, 1 + COOKIE_LEN)?;
+                Ok(Self::Cookie(array(bytes, 1)?, delay))
             }
-            ECHO | CONFIRM => {
+            ECHO | CONFIRM | LATE_ECHO => {
                 exactly(bytes, ECHO_LEN)?;
                 let (cookie, token) = (array(bytes, 1)?, array(bytes, 1 + COOKIE_LEN)?);
-                Ok(if first == ECHO { Self::Echo(cookie, token) } else { Self::Confirm(cookie, token) })
+                Ok(match first {
+                    ECHO => Self::Echo(cookie, token),
+                    CONFIRM => Self::Confirm(cookie, token),
+                    _ => Self::LateEcho(cookie, token),
+                })
             }
             PROBE => {
                 exactly(bytes, PROBE_LEN)?;
@@ -116,16 +124,15 @@ impl Datagram {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         match self {
-            Self::Cookie(cookie) => {
+            Self::Cookie(cookie, delay) => {
                 out.push(COOKIE);
                 out.extend_from_slice(cookie);
+                out.push(*delay);
                 out.resize(start + COOKIE_DATAGRAM_LEN, 0);
             }
-            Self::Echo(cookie, token) | Self::Confirm(cookie, token) => {
-                out.push(if matches!(self, Self::Echo(..)) { ECHO } else { CONFIRM });
-                out.extend_from_slice(cookie);
-                out.extend_from_slice(token);
-            }
+            Self::Echo(cookie, token) => token_datagram(ECHO, cookie, token, out),
+            Self::Confirm(cookie, token) => token_datagram(CONFIRM, cookie, token, out),
+            Self::LateEcho(cookie, token) => token_datagram(LATE_ECHO, cookie, token, out),
             Self::Probe(fields) => {
                 out.push(PROBE);
                 fields.encode(out);
@@ -142,6 +149,12 @@ impl Datagram {
             Self::Quic => {}
         }
     }
+}
+
+fn token_datagram(first: u8, cookie: &Cookie, token: &Token, out: &mut Vec<u8>) {
+    out.push(first);
+    out.extend_from_slice(cookie);
+    out.extend_from_slice(token);
 }
 
 impl ProbeFields {
@@ -174,14 +187,15 @@ mod tests {
         ProbeFields { tag: [1; TAG_LEN], nonce: [2; NONCE_LEN], mac: [3; MAC_LEN] }
     }
 
-    fn all() -> [Datagram; 6] {
+    fn all() -> [Datagram; 7] {
         [
-            Datagram::Cookie([4; COOKIE_LEN]),
+            Datagram::Cookie([4; COOKIE_LEN], 25),
             Datagram::Echo([5; COOKIE_LEN], [6; TOKEN_LEN]),
             Datagram::Confirm([7; COOKIE_LEN], [8; TOKEN_LEN]),
             Datagram::Probe(fields()),
             Datagram::ProbeEcho(fields()),
             Datagram::Check(fields()),
+            Datagram::LateEcho([9; COOKIE_LEN], [8; TOKEN_LEN]),
         ]
     }
 
@@ -212,8 +226,9 @@ mod tests {
 
     #[test]
     fn a_reply_is_never_larger_than_its_request() {
-        let [cookie, echo, confirm, probe, probe_echo, check] = all().map(|datagram| bytes(&datagram).len());
+        let [cookie, echo, confirm, probe, probe_echo, check, late] = all().map(|datagram| bytes(&datagram).len());
         assert!(echo <= cookie && confirm <= echo);
+        assert!(late <= cookie && echo + late <= cookie + confirm, "also with what it brings about later");
         assert!(probe_echo <= probe && probe_echo <= check);
     }
 

@@ -35,9 +35,10 @@ impl Session {
             Datagram::Check(check) => return self.handle_probe(Via::Relay, false, &check, ctx),
             Datagram::ProbeEcho(echo) => return self.handle_echo(Via::Relay, &echo, ctx),
             Datagram::Probe(_)
-            | Datagram::Cookie(_)
+            | Datagram::Cookie(..)
             | Datagram::Echo(..)
             | Datagram::Confirm(..)
+            | Datagram::LateEcho(..)
             | Datagram::Relayed { .. } => return Err(DropReason::UnknownType),
         }
         match &mut self.state {

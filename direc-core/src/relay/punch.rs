@@ -1,0 +1,84 @@
+//! S7 and S8 at the hole-punch ports: a cookie that arrives, the proof of where it came from, and the late echo it may ask
+//! for.
+
+use std::net::SocketAddr;
+
+use super::{Relay, cookies::Owner, promises::Promise};
+use crate::{
+    Link, Transmit,
+    drops::DropReason,
+    quic::tls::late_token,
+    step::Step,
+    wire::{
+        datagram::{Cookie, Datagram, Token},
+        message::{Message, Observed},
+    },
+};
+
+/// Echoes waiting to be sent; a cookie that finds the queue full is repeated by its sender.
+const MAX_ECHOES: usize = 1024;
+
+impl Relay {
+    /// S7: a cookie has arrived. Silence unless it is expected; the echo is smaller than the cookie's datagram.
+    pub(super) fn on_cookie(
+        &mut self,
+        link: Link,
+        from: SocketAddr,
+        cookie: Cookie,
+        delay: u8,
+    ) -> Result<(), DropReason> {
+        let port = link.0.saturating_sub(1);
+        let owner = self.jar.owner(self.now, &cookie, port)?;
+        self.jar.ask(&cookie, port, delay);
+        if self.registry.get(owner.peer).is_some_and(|entry| entry.shook_hands_at == from) {
+            self.on_proven(owner, link, from, cookie);
+            return Ok(());
+        }
+        if self.echoes.len() >= MAX_ECHOES {
+            return Err(DropReason::QueueFull);
+        }
+        self.echoes.push_back((link, from, cookie, self.jar.token(&cookie, port, from)));
+        Ok(())
+    }
+
+    pub(super) fn on_confirm(
+        &mut self,
+        link: Link,
+        from: SocketAddr,
+        cookie: &Cookie,
+        token: &Token,
+    ) -> Result<(), DropReason> {
+        let owner = self.jar.on_confirm(self.now, cookie, token, link.0.saturating_sub(1), from)?;
+        self.on_proven(owner, link, from, *cookie);
+        Ok(())
+    }
+
+    /// S8: the address has echoed, and is now known to be the peer's. The cookie is used up there, and may have asked for
+    /// a late echo.
+    fn on_proven(&mut self, owner: Owner, link: Link, from: SocketAddr, cookie: Cookie) {
+        let port = link.0.saturating_sub(1);
+        let delay = self.jar.use_up(&cookie, port);
+        let Some(entry) = self.registry.get_mut(owner.peer) else { return };
+        if let Some(delay) = delay {
+            self.promises.add(self.now, delay, Promise { peer: owner.peer, link, to: from, cookie });
+        }
+        let before = entry.addresses(self.now);
+        entry.observe(self.now, port, from);
+        let (id, news) = (entry.id, entry.addresses(self.now) != before);
+        self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
+        if news || owner.introduction.is_some() {
+            self.step(Step::S8, owner.introduction, Some(id), Some(from));
+        }
+        if news {
+            self.tell_all(owner.peer);
+        }
+    }
+
+    /// The next late echo whose time has come.
+    pub(super) fn late_echo(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let Promise { peer, link, to, cookie } = self.promises.poll_due(self.now)?;
+        let token = late_token(self.quic.get(peer)?, &cookie, link.0.saturating_sub(1))?;
+        Datagram::LateEcho(cookie, token).encode(buf);
+        Some(Transmit { link, remote: to, ecn: None, size: buf.len(), segment_size: None })
+    }
+}
