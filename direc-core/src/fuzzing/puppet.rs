@@ -389,6 +389,7 @@ impl Puppet {
                     channel,
                     direct: draw() & 1 == 0,
                     direct_only: draw() & 7 == 0,
+                    rekey: false,
                     resume: (draw() & 3 == 0).then(|| bytes(draw).into()),
                 })
             }
@@ -409,6 +410,7 @@ impl Puppet {
                     channel,
                     direct,
                     direct_only: false,
+                    rekey: false,
                     resume: (draw() & 3 == 0).then(|| bytes(draw).into()),
                 })
             }

@@ -316,8 +316,12 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        let unheard = matches!(self.state, State::Initiated | State::Asking);
         self.state = State::Established;
         self.deadline = None;
+        if unheard {
+            self.start(ctx);
+        }
         let now = ctx.now;
         if self.was_asked
             && let Some(connection) = self.connection_mut()

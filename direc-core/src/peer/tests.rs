@@ -195,6 +195,7 @@ fn offer(client: u8) -> Message {
         channel: 7,
         direct: true,
         direct_only: false,
+        rekey: false,
         resume: None,
     })
 }

@@ -168,10 +168,10 @@ impl Relay {
         self.step(Step::S3, Some(id), Some(client_id), None);
         self.step(Step::S4, Some(id), Some(initiate.server), None);
         if let Some(connection) = self.quic.get_mut(server) {
-            let Initiate { direct, direct_only, resume, .. } = *initiate;
+            let Initiate { direct, direct_only, rekey, resume, .. } = *initiate;
             let introduction = id;
             let client = client_id;
-            let offer = Offer { introduction, client, cookie, secret, channel, direct, direct_only, resume };
+            let offer = Offer { introduction, client, cookie, secret, channel, direct, direct_only, rekey, resume };
             to_server.send(connection, &Message::Offer(offer));
         }
         self.step(Step::S5, Some(id), Some(initiate.server), None);

@@ -117,6 +117,9 @@ pub(crate) struct Initiate {
     /// Whether data may go straight only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) direct_only: bool,
+    /// This side never learnt the probes' secret: both take one from the connection's TLS instead.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) rekey: bool,
     /// The connection stands already, and has lost its relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resume: Option<ResumeToken>,
@@ -154,6 +157,9 @@ pub(crate) struct Offer {
     /// As in [`Initiate`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) direct_only: bool,
+    /// As in [`Initiate`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) rekey: bool,
     /// As in [`Initiate`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resume: Option<ResumeToken>,

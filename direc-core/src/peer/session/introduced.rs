@@ -56,8 +56,9 @@ impl Session {
         let (cookie, channel) = (self.rng.bytes(), self.rng.u64());
         let direct = self.options.may_go_direct();
         let direct_only = self.options.policy == PathPolicy::DirectOnly;
+        let rekey = resume.is_some() && self.paths.tag().is_none();
         let resume = resume.map(Into::into);
-        let initiate = Initiate { server: self.peer, cookie, channel, direct, direct_only, resume };
+        let initiate = Initiate { server: self.peer, cookie, channel, direct, direct_only, rekey, resume };
         let introduction = Introduction::initiate(control, initiate)?;
         let address = ctx.shared.relay(relay);
         ctx.step(&self.about(), Step::S1, Some(address));
@@ -114,7 +115,7 @@ impl Session {
     }
 
     /// Both sides have agreed: the handshake's and the punching's time begins. QUIC may have gone ahead of P3's word.
-    fn start(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn start(&mut self, ctx: &mut Context<'_>) {
         if matches!(self.state, State::Handshaking) {
             self.deadline = Some(ctx.now + ctx.shared.timing.handshake_deadline);
         }

@@ -25,6 +25,8 @@ use crate::{
 
 /// Label of the exported token.
 const TOKEN_LABEL: &[u8] = b"EXPORTER-direc-resume";
+/// Label of the probes' secret, where one side has missed the relay's.
+const SECRET_LABEL: &[u8] = b"EXPORTER-direc-punch";
 /// P4 lets P2 begin, where both have noticed the same.
 const AFTER_YOU: Duration = Duration::from_millis(300);
 /// P2's own try that is older than this does not stand in the way of P4's.
@@ -33,10 +35,20 @@ const STALE: Duration = Duration::from_secs(1);
 impl Session {
     /// What both ends know the connection by, once it stands.
     fn resume_token(&self) -> Option<[u8; 16]> {
-        let mut token = [0; 16];
+        self.export(TOKEN_LABEL)
+    }
+
+    fn export<const N: usize>(&self, label: &[u8]) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
         let session = self.connection()?.crypto_session();
-        session.export_keying_material(&mut token, TOKEN_LABEL, &[]).ok()?;
-        Some(token)
+        session.export_keying_material(&mut bytes, label, &[]).ok()?;
+        Some(bytes)
+    }
+
+    fn rekey(&mut self) {
+        if let Some(secret) = self.export(SECRET_LABEL) {
+            self.paths.set_secret(&secret);
+        }
     }
 
     /// Whether an offer that names this token is for this connection.
@@ -123,9 +135,17 @@ impl Session {
         ctx: &mut Context<'_>,
     ) -> bool {
         let fresh = self.attachments.next.as_ref().is_some_and(|next| next.since + STALE > ctx.now);
-        if self.role == Role::P2 && fresh {
+        // Without the probes' secret, this side has to begin, or the other would not know.
+        let keyless = self.paths.tag().is_none() && !offer.rekey;
+        if keyless {
+            self.attachments.want(ctx.now);
+        }
+        if keyless || (self.role == Role::P2 && fresh) {
             introduction.refuse(control, RefuseReason::Other);
             return false;
+        }
+        if offer.rekey {
+            self.rekey();
         }
         introduction.accept(control);
         ctx.step(&self.about(), Step::S6, None);
@@ -160,6 +180,9 @@ impl Session {
 
     /// The next place at a relay takes over.
     fn take_over(&mut self, ctx: &mut Context<'_>) {
+        if self.paths.tag().is_none() {
+            self.rekey();
+        }
         self.attachments.promote(ctx.now);
         let Some(current) = &self.attachments.current else { return };
         self.relay = ctx.shared.relay(current.relay);
