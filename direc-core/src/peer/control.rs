@@ -51,6 +51,8 @@ const COME_BACK: Duration = Duration::from_secs(10);
 /// repeats come later each time. And how long they may stay unanswered.
 const CHECK_GAP: std::ops::RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(400);
 const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+/// Pings in a row where something that matters has been said.
+const INSIST: u8 = 3;
 
 /// Application close codes of the control connection.
 pub(crate) mod close_code {
@@ -118,6 +120,8 @@ pub(super) struct Control {
     /// When the relay was last asked whether it is there, and since when it has not answered.
     checked: Option<Instant>,
     silent_since: Option<Instant>,
+    /// Pings that are sent even if it answers.
+    insist: u8,
     local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
@@ -147,6 +151,7 @@ impl Control {
             urgent: false,
             checked: None,
             silent_since: None,
+            insist: 0,
             local: Vec::new(),
             events: Vec::new(),
         })
@@ -195,8 +200,16 @@ impl Control {
         }
     }
 
+    /// As [`Self::check`], with more pings behind: what is said now matters, and QUIC finds out what was lost by what
+    /// arrives after it (RFC 9002, section 6.1).
+    pub(super) fn insist(&mut self, now: Instant) {
+        self.insist = INSIST;
+        self.check(now);
+    }
+
     fn ping(&mut self, now: Instant) {
         self.checked = Some(now);
+        self.insist = self.insist.saturating_sub(1);
         if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
             connection.ping();
         }
@@ -208,7 +221,8 @@ impl Control {
 
     /// When the relay is to be asked again, while it does not answer.
     fn check_again_at(&self) -> Option<Instant> {
-        self.silent_since.and(self.checked).map(|checked| checked + self.check_gap())
+        let asks = self.silent_since.is_some() || self.insist > 0;
+        self.checked.filter(|_| asks).map(|checked| checked + self.check_gap())
     }
 
     /// The network is another: the relay is to hear so at once (RFC 9000, section 9.2), or to be tried again.
@@ -222,7 +236,7 @@ impl Control {
                     connection.path_changed(now);
                 }
                 self.checked = None;
-                self.check(now);
+                self.insist(now);
             }
             State::Waiting { until } => *until = now,
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } => {
@@ -503,7 +517,7 @@ impl Control {
         }
         // Short tries one after the other are one long one to the program.
         let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
-        self.silent_since = None;
+        (self.silent_since, self.insist) = (None, 0);
         self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
         if news || error.is_final() {
             self.events.push(ControlEvent::Lost(error));

@@ -52,6 +52,7 @@ impl Peer {
         let Some(relay) = session.pick_relay(&ready) else { return session.wait_for_relay() };
         let begun =
             self.with_control(relay, conn, |session, control, ctx| (session.resume(relay, control, ctx), session.peer));
+        self.relays[relay].control.insist(self.now);
         if let Some((Some(cookie), peer)) = begun {
             let about = StepAbout { role: Role::P2, conn: Some(conn), introduction: None, peer: Some(peer) };
             self.send_cookie(relay, cookie, Purpose::Introduction(conn), &about);
@@ -122,6 +123,7 @@ impl Peer {
             session.on_resume_offer(relay, offer, introduction, control, ctx)
         });
         if accepted == Some(true) {
+            self.relays[relay].control.insist(self.now);
             let about = StepAbout { role: Role::P4, conn: Some(conn), introduction: None, peer: Some(offer.client) };
             self.send_cookie(relay, offer.cookie, Purpose::Introduction(conn), &about);
             self.on_readable(relay, stream);

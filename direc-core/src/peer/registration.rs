@@ -168,6 +168,9 @@ impl Peer {
         let earliest = registration.refreshed_at.filter(|_| !at_once).map(|last| last + REFRESH_AGAIN);
         let soon = earliest.map_or(self.now, |earliest| earliest.max(self.now));
         registration.refresh_at = registration.refresh_at.map(|at| at.min(soon));
+        if soon <= self.now {
+            registration.control.insist(self.now);
+        }
         self.refresh(relay);
     }
 

@@ -30,7 +30,7 @@ const SECRET_LABEL: &[u8] = b"EXPORTER-direc-punch";
 /// P4 lets P2 begin, where both have noticed the same.
 const AFTER_YOU: Duration = Duration::from_millis(300);
 /// P2's own try that is older than this does not stand in the way of P4's.
-const STALE: Duration = Duration::from_secs(1);
+const STALE: Duration = Duration::from_millis(400);
 
 impl Session {
     /// What both ends know the connection by, once it stands.
