@@ -1,5 +1,7 @@
 //! The control connection to P3: QUIC, with the registration on its first stream; connected again when it is lost.
 
+mod pulse;
+
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -10,6 +12,8 @@ use bytes::BytesMut;
 use quinn_proto::{
     Connection, ConnectionError, Dir, EcnCodepoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt,
 };
+
+use pulse::{Beat, Pulse};
 
 use crate::{
     ConfigError, NodeId, RelayError,
@@ -47,12 +51,6 @@ const URGENT_TRIES: u32 = 12;
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// After a relay has gone down, its peers come back over this time, and not all at once.
 const COME_BACK: Duration = Duration::from_secs(10);
-/// Between two pings that ask whether the relay is still there, one and a half round trips within these bounds; QUIC's own
-/// repeats come later each time. And how long they may stay unanswered.
-const CHECK_GAP: std::ops::RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(400);
-const CHECK_PATIENCE: Duration = Duration::from_secs(5);
-/// Pings in a row where something that matters has been said.
-const INSIST: u8 = 3;
 
 /// Application close codes of the control connection.
 pub(crate) mod close_code {
@@ -117,11 +115,7 @@ pub(super) struct Control {
     rtt: Option<Duration>,
     /// Connections have no other way than this relay.
     urgent: bool,
-    /// When the relay was last asked whether it is there, and since when it has not answered.
-    checked: Option<Instant>,
-    silent_since: Option<Instant>,
-    /// Pings that are sent even if it answers.
-    insist: u8,
+    pulse: Pulse,
     local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
@@ -149,9 +143,7 @@ impl Control {
             patience,
             rtt: None,
             urgent: false,
-            checked: None,
-            silent_since: None,
-            insist: 0,
+            pulse: Pulse::default(),
             local: Vec::new(),
             events: Vec::new(),
         })
@@ -194,35 +186,22 @@ impl Control {
 
     /// Asks whether the relay is still there; without an answer for some seconds it counts as lost.
     pub(super) fn check(&mut self, now: Instant) {
-        if self.is_registered() && self.checked.is_none_or(|checked| checked + self.check_gap() <= now) {
-            self.silent_since = Some(self.silent_since.unwrap_or(now));
-            self.ping(now);
+        if self.is_registered() && self.pulse.ask(now, self.rtt) {
+            self.ping();
         }
     }
 
     /// As [`Self::check`], with more pings behind: what is said now matters, and QUIC finds out what was lost by what
     /// arrives after it (RFC 9002, section 6.1).
     pub(super) fn insist(&mut self, now: Instant) {
-        self.insist = INSIST;
+        self.pulse.insist();
         self.check(now);
     }
 
-    fn ping(&mut self, now: Instant) {
-        self.checked = Some(now);
-        self.insist = self.insist.saturating_sub(1);
+    fn ping(&mut self) {
         if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
             connection.ping();
         }
-    }
-
-    fn check_gap(&self) -> Duration {
-        (self.rtt.unwrap_or_default() * 3 / 2).clamp(*CHECK_GAP.start(), *CHECK_GAP.end())
-    }
-
-    /// When the relay is to be asked again, while it does not answer.
-    fn check_again_at(&self) -> Option<Instant> {
-        let asks = self.silent_since.is_some() || self.insist > 0;
-        self.checked.filter(|_| asks).map(|checked| checked + self.check_gap())
     }
 
     /// The network is another: the relay is to hear so at once (RFC 9000, section 9.2), or to be tried again.
@@ -235,7 +214,7 @@ impl Control {
                     // What was sent into the old network is not to hold up what is sent now.
                     connection.path_changed(now);
                 }
-                self.checked = None;
+                self.pulse = Pulse::default();
                 self.insist(now);
             }
             State::Waiting { until } => *until = now,
@@ -312,7 +291,7 @@ impl Control {
             self.quic.forget_impossible_rtt(now, handle);
         }
         if self.heard() > before {
-            self.silent_since = None;
+            self.pulse.on_heard();
         }
         match handled {
             Handled::Connection(_) | Handled::Replied => Ok(()),
@@ -335,11 +314,12 @@ impl Control {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.quic.handle_timeout(now);
-        if self.silent_since.is_some_and(|since| since + CHECK_PATIENCE <= now) && self.is_registered() {
-            self.lose(now, RelayError::Lost);
-        }
-        if self.check_again_at().is_some_and(|at| at <= now) && self.is_registered() {
-            self.ping(now);
+        if self.is_registered() {
+            match self.pulse.poll(now, self.rtt) {
+                Some(Beat::Ping) => self.ping(),
+                Some(Beat::Lost) => self.lose(now, RelayError::Lost),
+                None => {}
+            }
         }
         match &self.state {
             State::Waiting { until } if *until <= now => self.connect(now),
@@ -517,7 +497,7 @@ impl Control {
         }
         // Short tries one after the other are one long one to the program.
         let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
-        (self.silent_since, self.insist) = (None, 0);
+        self.pulse = Pulse::default();
         self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
         if news || error.is_final() {
             self.events.push(ControlEvent::Lost(error));
@@ -561,10 +541,7 @@ impl Control {
         let own = match &self.state {
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } => Some(*deadline),
             State::Waiting { until } => Some(*until),
-            State::Registered { .. } => {
-                let lost = self.silent_since.map(|since| since + CHECK_PATIENCE);
-                lost.into_iter().chain(self.check_again_at()).min()
-            }
+            State::Registered { .. } => self.pulse.next(self.rtt),
             State::Over => None,
         };
         (self.quic.poll_timeout(), own)
