@@ -89,11 +89,11 @@ fn a_capture_is_written_with_its_secrets() {
 
 #[test]
 fn faults_tells_each_row_its_limit_and_how_to_see_the_worst_again() {
-    let output = sim("faults --fault relay-killed --seeds 2 --json");
+    let output = sim("faults --fault blocked-back --seeds 2 --json");
     let text = out(&output);
     assert!(output.status.success() && output.stderr.is_empty(), "{text}");
     assert_eq!(text.lines().count(), 2, "without loss and with");
-    assert!(text.lines().all(|line| line.contains("\"trials\":4,") && line.contains("\"limit_ms\":100,")), "{text}");
+    assert!(text.lines().all(|line| line.contains("\"trials\":4,") && line.contains("\"limit_ms\":600,")), "{text}");
     let output = sim("faults --fault relay-killed --loss 0 --sender P4 --seed 5 --seeds 1");
     let text = out(&output);
     assert!(output.status.success(), "{text}");
