@@ -68,7 +68,8 @@ fn two_sides_that_roam_at_once_find_each_other() {
 
 #[test]
 fn a_direct_connection_does_not_feel_its_relay_die() {
-    // With loss, chance takes other packets than in the run without the fault that this one is held against.
+    // With loss the run without the fault, which this one is held against, loses other packets: seed 2 with P4 sending
+    // shows 102 ms, over the limit. Whether that is chance alone has not been shown.
     stays_within_its_limit_at(Fault::RelayKilled, &[0.0]);
 }
 
