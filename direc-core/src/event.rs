@@ -13,20 +13,14 @@ use crate::{
 };
 
 /// Which of a node's sockets a datagram came in by or goes out by.
-///
-/// A peer has one UDP socket, [`Link::MAIN`]. A relay has its QUIC socket, [`Link::MAIN`], and hole-punch sockets,
-/// [`Link::punch`], in the order of [`RelayConfig::punch_ports`](crate::RelayConfig::punch_ports).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Link(pub u8);
-
-impl Link {
-    /// The socket that QUIC runs on.
-    pub const MAIN: Self = Self(0);
-
-    /// The relay's hole-punch socket number `index`, from 0.
-    pub const fn punch(index: u8) -> Self {
-        Self(index + 1)
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Link {
+    /// The socket that QUIC runs on; a peer has no other.
+    Main,
+    /// The relay's hole-punch socket of this number, in the order of
+    /// [`RelayConfig::punch_ports`](crate::RelayConfig::punch_ports).
+    Punch(u8),
 }
 
 /// Where a received buffer came from.

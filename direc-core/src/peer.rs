@@ -359,7 +359,7 @@ impl Peer {
         for relay in &mut self.relays {
             if let Some(out) = relay.control.poll_transmit(now, buf) {
                 let (remote, ecn) = (out.destination, out.ecn);
-                return Some(Transmit { link: Link::MAIN, remote, ecn, size: buf.len(), segment_size: None });
+                return Some(Transmit { link: Link::Main, remote, ecn, size: buf.len(), segment_size: None });
             }
             if let Some(out) = relay.cookies.poll_transmit(now, buf) {
                 return Some(out);

@@ -82,7 +82,7 @@ pub struct Relay {
     fresh: std::collections::BTreeMap<(usize, StreamId), MessageStream>,
     newcomers: Newcomers,
     queue: ForwardQueue,
-    echoes: VecDeque<(Link, SocketAddr, Cookie, Token)>,
+    echoes: VecDeque<(u8, SocketAddr, Cookie, Token)>,
     promises: Promises,
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
@@ -202,7 +202,7 @@ impl Relay {
         let stride = arrival.stride.max(1);
         while !data.is_empty() {
             let result = match (arrival.link, split_run(&mut data, stride, arrival.ecn)) {
-                (Link::MAIN, Some(run)) => self.on_relayed(arrival.remote, run),
+                (Link::Main, Some(run)) => self.on_relayed(arrival.remote, run),
                 (_, Some(_)) => Err(DropReason::UnknownType),
                 (link, None) => {
                     let packet = data.split_to(stride.min(data.len()));
@@ -225,9 +225,9 @@ impl Relay {
     ) -> Result<(), DropReason> {
         let datagram = Datagram::decode(&packet)?;
         match (link, datagram) {
-            (Link::MAIN, Datagram::Quic) => self.on_quic(from, ecn, packet),
-            (Link(1..), Datagram::Cookie(cookie, delay)) => self.on_cookie(link, from, cookie, delay),
-            (Link(1..), Datagram::Confirm(cookie, token)) => self.on_confirm(link, from, &cookie, &token),
+            (Link::Main, Datagram::Quic) => self.on_quic(from, ecn, packet),
+            (Link::Punch(port), Datagram::Cookie(cookie, delay)) => self.on_cookie(port, from, cookie, delay),
+            (Link::Punch(port), Datagram::Confirm(cookie, token)) => self.on_confirm(port, from, &cookie, &token),
             (_, Datagram::Quic) => Err(DropReason::NotQuic),
             (
                 _,
@@ -323,11 +323,12 @@ impl Relay {
         buf.clear();
         if let Some(out) = self.quic.poll_transmit(now, 1, buf) {
             let (remote, ecn) = (out.destination, out.ecn);
-            return Some(Transmit { link: Link::MAIN, remote, ecn, size: buf.len(), segment_size: None });
+            return Some(Transmit { link: Link::Main, remote, ecn, size: buf.len(), segment_size: None });
         }
-        if let Some((link, remote, cookie, token)) = self.echoes.pop_front() {
+        if let Some((port, remote, cookie, token)) = self.echoes.pop_front() {
             Datagram::Echo(cookie, token).encode(buf);
-            return Some(Transmit { link, remote, ecn: None, size: buf.len(), segment_size: None });
+            let size = buf.len();
+            return Some(Transmit { link: Link::Punch(port), remote, ecn: None, size, segment_size: None });
         }
         let out = self.late_echo(buf).or_else(|| self.queue.poll_transmit(buf));
         if out.is_none() {

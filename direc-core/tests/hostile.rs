@@ -147,11 +147,11 @@ fn several_datagrams_in_one_buffer_are_each_taken_for_themselves() {
         let now = world.now;
         let arrival =
             |link| Arrival { link, remote: "192.0.2.66:666".parse().unwrap(), ecn: None, stride: stride as usize };
-        world.relay(P3).handle_datagram(now, arrival(Link::MAIN), bytes[..].into());
-        world.relay(P3).handle_datagram(now, arrival(Link::punch(0)), bytes[..].into());
-        world.peer(P2).handle_datagram(now, arrival(Link::MAIN), bytes[..].into());
+        world.relay(P3).handle_datagram(now, arrival(Link::Main), bytes[..].into());
+        world.relay(P3).handle_datagram(now, arrival(Link::Punch(0)), bytes[..].into());
+        world.peer(P2).handle_datagram(now, arrival(Link::Main), bytes[..].into());
     }
-    let zero = Arrival { link: Link::MAIN, remote: "192.0.2.66:666".parse().unwrap(), ecn: None, stride: 0 };
+    let zero = Arrival { link: Link::Main, remote: "192.0.2.66:666".parse().unwrap(), ecn: None, stride: 0 };
     let now = world.now;
     world.relay(P3).handle_datagram(now, zero, [1u8; 10][..].into());
     finish(world, conn, id);

@@ -156,7 +156,7 @@ impl<'a> Cast<'a> {
         let peer = Peer::new(config, rng.key(), self.world.instant()).map_err(|e| SetUpError(e.to_string()))?;
         let app = App::new(self.world.epoch(), answer, side.serve);
         let port = PEER_PORT + u16::try_from(number).unwrap_or(0);
-        let host = self.world.add_host(site, &name, &[(Link::MAIN, port)], Box::new(PeerHost { peer, app }));
+        let host = self.world.add_host(site, &name, &[(Link::Main, port)], Box::new(PeerHost { peer, app }));
         self.peers.push((host, site, id));
         self.places.push(Places::at(site));
         Ok(())

@@ -75,7 +75,7 @@ impl Stage {
         let now = self.world.instant();
         let peer = Peer::new(config, [port as u8; 32], now).unwrap();
         let app = App::new(self.world.epoch(), Answer::Ignore, Work::default());
-        self.world.add_host(site, "peer", &[(Link::MAIN, port)], Box::new(PeerHost { peer, app }))
+        self.world.add_host(site, "peer", &[(Link::Main, port)], Box::new(PeerHost { peer, app }))
     }
 
     fn said(&self, host: HostId) -> Vec<String> {
@@ -94,7 +94,7 @@ fn real_relay(world: &mut World, provider: &std::sync::Arc<rustls::crypto::Crypt
     let id = identity.id();
     let config = direc_core::RelayConfig::new(identity, vec![4434, 4435], provider.clone());
     let relay = direc_core::Relay::new(config, [3; 32], world.instant()).unwrap();
-    let ports = [(Link::MAIN, 4433), (Link::punch(0), 4434), (Link::punch(1), 4435)];
+    let ports = [(Link::Main, 4433), (Link::Punch(0), 4434), (Link::Punch(1), 4435)];
     world.add_host(direc_sim::SiteId(0), "P3", &ports, Box::new(relay));
     id
 }
@@ -102,7 +102,7 @@ fn real_relay(world: &mut World, provider: &std::sync::Arc<rustls::crypto::Crypt
 #[test]
 fn a_relay_that_echoes_everything_is_unreachable() {
     let mut stage = Stage::new(|world, _| {
-        world.add_host(direc_sim::SiteId(0), "echo", &[(Link::MAIN, 4433)], Box::new(Raw::echo()));
+        world.add_host(direc_sim::SiteId(0), "echo", &[(Link::Main, 4433)], Box::new(Raw::echo()));
         Identity::from_secret(&[3; 32]).unwrap().id()
     });
     let peer = stage.peer(2, 1000);

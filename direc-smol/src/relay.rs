@@ -165,10 +165,10 @@ impl fmt::Debug for RelayServer {
 /// The QUIC socket first, then the hole-punch sockets.
 fn bind_all(listen: SocketAddr, punch_ports: &[u16]) -> Result<Vec<Socket>, BindError> {
     let punch_ports = if punch_ports.is_empty() { &[0, 0] } else { punch_ports };
-    let mut sockets = vec![Socket::bind(Link::MAIN, listen)?];
+    let mut sockets = vec![Socket::bind(Link::Main, listen)?];
     for (index, &port) in punch_ports.iter().enumerate() {
         let index = u8::try_from(index).map_err(|_| ConfigError::Setting("too many hole-punch ports"))?;
-        sockets.push(Socket::bind(Link::punch(index), SocketAddr::new(listen.ip(), port))?);
+        sockets.push(Socket::bind(Link::Punch(index), SocketAddr::new(listen.ip(), port))?);
     }
     Ok(sockets)
 }

@@ -53,17 +53,17 @@ impl Socket {
     /// A peer's one socket: where nothing else is asked for, for IPv6 and IPv4 side by side.
     pub(crate) fn bind_peer(wish: Option<SocketAddr>) -> Result<Self, BindError> {
         match wish {
-            Some(address) => Self::bind(Link::MAIN, address),
+            Some(address) => Self::bind(Link::Main, address),
             None => Self::bind_any(0),
         }
     }
 
     /// On all addresses, of IPv4 only where there is no IPv6.
     pub(crate) fn bind_any(port: u16) -> Result<Self, BindError> {
-        match Self::bind(Link::MAIN, (Ipv6Addr::UNSPECIFIED, port).into()) {
+        match Self::bind(Link::Main, (Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(BindError::Socket { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
                 log::info!("no socket for IPv6 ({error}): IPv4 alone");
-                Self::bind(Link::MAIN, (Ipv4Addr::UNSPECIFIED, port).into())
+                Self::bind(Link::Main, (Ipv4Addr::UNSPECIFIED, port).into())
             }
             result => result,
         }
@@ -75,7 +75,7 @@ impl Socket {
         if address_gone || (old.is_ipv6() && old.ip().is_unspecified()) {
             return Self::bind_any(port);
         }
-        Self::bind(Link::MAIN, SocketAddr::new(old.ip(), port))
+        Self::bind(Link::Main, SocketAddr::new(old.ip(), port))
     }
 
     fn open(link: Link, address: SocketAddr) -> io::Result<Self> {
@@ -231,11 +231,11 @@ mod tests {
     use super::*;
 
     fn socket(address: &str) -> Socket {
-        Socket::bind(Link::MAIN, address.parse().unwrap()).unwrap()
+        Socket::bind(Link::Main, address.parse().unwrap()).unwrap()
     }
 
     fn transmit(remote: SocketAddr, segment_size: Option<usize>) -> Transmit {
-        Transmit { link: Link::MAIN, remote, ecn: Some(EcnCodepoint::Ect0), size: 0, segment_size }
+        Transmit { link: Link::Main, remote, ecn: Some(EcnCodepoint::Ect0), size: 0, segment_size }
     }
 
     /// Everything that arrives until `bytes` are there: datagrams, as their strides say.

@@ -53,19 +53,19 @@ macro_rules! node {
 node!(Peer);
 node!(Relay);
 
-/// A node and its sockets; a link's number is its socket's place.
+/// A node and its sockets.
 struct Driven<N> {
     node: N,
-    sockets: Vec<UdpSocket>,
+    sockets: Vec<(Link, UdpSocket)>,
 }
 
 impl<N: Node> Driven<N> {
     /// Everything that is due, once: bytes in, time, bytes out.
     fn turn(&mut self) -> io::Result<()> {
         let mut datagram = vec![0; LARGEST];
-        for (number, socket) in (0..).zip(&self.sockets) {
+        for &(link, ref socket) in &self.sockets {
             while let Some((size, remote)) = received(socket, &mut datagram)? {
-                let arrival = Arrival { link: Link(number), remote, ecn: None, stride: size };
+                let arrival = Arrival { link, remote, ecn: None, stride: size };
                 self.node.handle_datagram(Instant::now(), arrival, BytesMut::from(&datagram[..size]));
             }
         }
@@ -75,7 +75,7 @@ impl<N: Node> Driven<N> {
         }
         let mut buf = Vec::new();
         while let Some(out) = self.node.poll_transmit(Instant::now(), &mut buf) {
-            let socket = &self.sockets[usize::from(out.link.0)];
+            let Some((_, socket)) = self.sockets.iter().find(|(link, _)| *link == out.link) else { continue };
             // Several datagrams may be in the buffer, all of one length but the last.
             for datagram in buf.chunks(out.segment_size.unwrap_or(out.size).max(1)) {
                 // A full socket loses the datagram like the network might: the protocol copes with that.
@@ -179,10 +179,12 @@ fn echo(node: &mut Peer, conn: ConnId) -> Result<(), Box<dyn Error>> {
 }
 
 fn relay() -> Result<(Driven<Relay>, RelayAddress), Box<dyn Error>> {
-    let sockets = (0..3).map(|_| socket()).collect::<io::Result<Vec<_>>>()?;
-    let ports = sockets[1..].iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
+    let links = [Link::Main, Link::Punch(0), Link::Punch(1)];
+    let sockets = links.into_iter().map(|link| Ok((link, socket()?))).collect::<io::Result<Vec<_>>>()?;
+    let ports =
+        sockets[1..].iter().map(|(_, socket)| Ok(socket.local_addr()?.port())).collect::<io::Result<Vec<_>>>()?;
     let identity = Identity::from_secret(&random()?)?;
-    let address = RelayAddress { address: sockets[0].local_addr()?, key: identity.id() };
+    let address = RelayAddress { address: sockets[0].1.local_addr()?, key: identity.id() };
     let config = RelayConfig::new(identity, ports, crypto());
     Ok((Driven { node: Relay::new(config, random()?, Instant::now())?, sockets }, address))
 }
@@ -192,7 +194,7 @@ fn peer(relay: RelayAddress, consent: Consent) -> Result<(Driven<Peer>, NodeId),
     config.consent = consent;
     let node = Peer::new(config, random()?, Instant::now())?;
     let id = node.id();
-    Ok((Driven { node, sockets: vec![socket()?] }, id))
+    Ok((Driven { node, sockets: vec![(Link::Main, socket()?)] }, id))
 }
 
 fn socket() -> io::Result<UdpSocket> {

@@ -192,7 +192,7 @@ impl World {
     fn mapped(&mut self, from: usize, link: Link, to: SocketAddr) -> SocketAddr {
         let epoch = (self.now - self.start).as_secs() as usize / 4;
         let host = &self.hosts[from];
-        let own = host.addresses[usize::from(link.0)];
+        let own = host.addresses[place(link)];
         let besides = &host.addresses[host.links..];
         let at = match host.mapping {
             1 => usize::from(to.port()),
@@ -257,7 +257,7 @@ impl World {
 
     /// Hands a buffer to a node, and lets all come out that comes of it.
     pub(crate) fn deliver(&mut self, packet: Packet) {
-        let arrival = Arrival { link: Link(packet.link), remote: packet.source, ecn: None, stride: packet.stride };
+        let arrival = Arrival { link: link(packet.link), remote: packet.source, ecn: None, stride: packet.stride };
         let data = BytesMut::from(&packet.bytes[..]);
         let now = self.now;
         match &mut self.hosts[packet.target].node {
@@ -324,7 +324,7 @@ impl World {
             let Some(out) = out else { break };
             assert!(out.size == buf.len() && (1..=MAX_PAYLOAD).contains(&out.size), "{out:?}, {} bytes", buf.len());
             assert!(out.segment_size.is_none_or(|segment| (1..out.size).contains(&segment)), "{out:?}");
-            assert!(usize::from(out.link.0) < self.hosts[host].links, "{out:?}");
+            assert!(place(out.link) < self.hosts[host].links, "{out:?}");
             assert!(out.remote.port() != 0 && !out.remote.ip().is_unspecified(), "{out:?}");
             self.tell(|| format!("host {host} to {}: {} bytes, first {:02x}", out.remote, out.size, buf[0]));
             self.send(host, &out, &buf);
@@ -383,5 +383,21 @@ impl World {
     /// Nobody runs for a while, as when a machine is busy elsewhere; packets arrive all the same.
     pub(crate) fn oversleep(&mut self, time: Duration) {
         self.now += time;
+    }
+}
+
+/// The place of a link's address among its host's.
+fn place(link: Link) -> usize {
+    match link {
+        Link::Punch(index) => 1 + usize::from(index),
+        _ => 0,
+    }
+}
+
+/// The link whose address stands at this place.
+fn link(place: u8) -> Link {
+    match place {
+        0 => Link::Main,
+        index => Link::Punch(index - 1),
     }
 }

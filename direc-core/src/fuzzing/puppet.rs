@@ -194,7 +194,7 @@ impl Puppet {
         let out = self.quic.poll_transmit(now, 1, buf);
         self.drive(now);
         let out = out?;
-        Some(Transmit { link: Link::MAIN, remote: out.destination, ecn: out.ecn, size: buf.len(), segment_size: None })
+        Some(Transmit { link: Link::Main, remote: out.destination, ecn: out.ecn, size: buf.len(), segment_size: None })
     }
 
     /// When to call [`Self::handle_timeout`] next.

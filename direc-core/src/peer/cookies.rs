@@ -155,7 +155,7 @@ impl Cookies {
         if let Some(at) = self.port_at(remote).and_then(|port| self.sent_at.get_mut(port)) {
             *at = now;
         }
-        Some(Transmit { link: Link::MAIN, remote, ecn: None, size: buf.len() - start, segment_size: None })
+        Some(Transmit { link: Link::Main, remote, ecn: None, size: buf.len() - start, segment_size: None })
     }
 
     fn next_due(&mut self, now: Instant) -> Option<(Cookie, u8, usize)> {

@@ -91,7 +91,7 @@ impl Pair {
             self.liar.drive(self.now);
             buf.clear();
             while self.liar.quic.poll_transmit(now, 1, &mut buf).is_some() {
-                let arrival = Arrival { link: Link::MAIN, remote: relay, ecn: None, stride: buf.len() };
+                let arrival = Arrival { link: Link::Main, remote: relay, ecn: None, stride: buf.len() };
                 self.peer.handle_datagram(now, arrival, BytesMut::from(&buf[..]));
                 buf.clear();
                 self.liar.drive(self.now);
@@ -145,7 +145,7 @@ impl Pair {
                 packet.put_u64(channel);
                 packet.extend_from_slice(&buf);
                 let arrival =
-                    Arrival { link: Link::MAIN, remote: RELAY.parse().unwrap(), ecn: None, stride: packet.len() };
+                    Arrival { link: Link::Main, remote: RELAY.parse().unwrap(), ecn: None, stride: packet.len() };
                 self.peer.handle_datagram(now, arrival, packet);
                 buf.clear();
             }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Link, quic::Handle, wire::datagram::Cookie};
+use crate::{quic::Handle, wire::datagram::Cookie};
 
 /// Late echoes that one peer may wait for, at different hole-punch ports; the oldest gives way.
 const MAX_PER_PEER: usize = 2;
@@ -17,7 +17,7 @@ const MAX_PER_PEER: usize = 2;
 pub(super) struct Promise {
     pub(super) peer: Handle,
     /// The hole-punch port it leaves from, to an address that is proven there.
-    pub(super) link: Link,
+    pub(super) port: u8,
     pub(super) to: SocketAddr,
     pub(super) cookie: Cookie,
 }
@@ -40,7 +40,7 @@ impl Promises {
         let due = (now + delay, self.next);
         self.next += 1;
         let own = self.by_peer.entry(promise.peer.0).or_default();
-        let same = own.iter().position(|due| self.queue.get(due).is_some_and(|other| other.link == promise.link));
+        let same = own.iter().position(|due| self.queue.get(due).is_some_and(|other| other.port == promise.port));
         if let Some(old) = same.or((own.len() >= MAX_PER_PEER).then_some(0)).and_then(|at| own.remove(at)) {
             self.queue.remove(&old);
         }
@@ -84,7 +84,7 @@ mod tests {
 
     fn promise(peer: usize, port: u8, cookie: u8) -> Promise {
         let to = "198.51.100.1:7".parse().unwrap();
-        Promise { peer: quinn_proto::ConnectionHandle(peer), link: Link(port), to, cookie: [cookie; 16] }
+        Promise { peer: quinn_proto::ConnectionHandle(peer), port, to, cookie: [cookie; 16] }
     }
 
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count

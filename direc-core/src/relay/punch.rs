@@ -22,45 +22,43 @@ impl Relay {
     /// S7: a cookie has arrived. Silence unless it is expected; the echo is smaller than the cookie's datagram.
     pub(super) fn on_cookie(
         &mut self,
-        link: Link,
+        port: u8,
         from: SocketAddr,
         cookie: Cookie,
         delay: u8,
     ) -> Result<(), DropReason> {
-        let port = link.0.saturating_sub(1);
         let owner = self.jar.owner(self.now, &cookie, port)?;
         self.jar.ask(&cookie, port, delay);
         if self.registry.get(owner.peer).is_some_and(|entry| entry.shook_hands_at == from) {
-            self.on_proven(owner, link, from, cookie);
+            self.on_proven(owner, port, from, cookie);
             return Ok(());
         }
         if self.echoes.len() >= MAX_ECHOES {
             return Err(DropReason::QueueFull);
         }
-        self.echoes.push_back((link, from, cookie, self.jar.token(&cookie, port, from)));
+        self.echoes.push_back((port, from, cookie, self.jar.token(&cookie, port, from)));
         Ok(())
     }
 
     pub(super) fn on_confirm(
         &mut self,
-        link: Link,
+        port: u8,
         from: SocketAddr,
         cookie: &Cookie,
         token: &Token,
     ) -> Result<(), DropReason> {
-        let owner = self.jar.on_confirm(self.now, cookie, token, link.0.saturating_sub(1), from)?;
-        self.on_proven(owner, link, from, *cookie);
+        let owner = self.jar.on_confirm(self.now, cookie, token, port, from)?;
+        self.on_proven(owner, port, from, *cookie);
         Ok(())
     }
 
     /// S8: the address has echoed, and is now known to be the peer's. The cookie is used up there, and may have asked for
     /// a late echo.
-    fn on_proven(&mut self, owner: Owner, link: Link, from: SocketAddr, cookie: Cookie) {
-        let port = link.0.saturating_sub(1);
+    fn on_proven(&mut self, owner: Owner, port: u8, from: SocketAddr, cookie: Cookie) {
         let delay = self.jar.use_up(&cookie, port);
         let Some(entry) = self.registry.get_mut(owner.peer) else { return };
         if let Some(delay) = delay {
-            self.promises.add(self.now, delay, Promise { peer: owner.peer, link, to: from, cookie });
+            self.promises.add(self.now, delay, Promise { peer: owner.peer, port, to: from, cookie });
         }
         let before = entry.addresses(self.now);
         entry.observe(self.now, port, from);
@@ -76,9 +74,9 @@ impl Relay {
 
     /// The next late echo whose time has come.
     pub(super) fn late_echo(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let Promise { peer, link, to, cookie } = self.promises.poll_due(self.now)?;
-        let token = late_token(self.quic.get(peer)?, &cookie, link.0.saturating_sub(1))?;
+        let Promise { peer, port, to, cookie } = self.promises.poll_due(self.now)?;
+        let token = late_token(self.quic.get(peer)?, &cookie, port)?;
         Datagram::LateEcho(cookie, token).encode(buf);
-        Some(Transmit { link, remote: to, ecn: None, size: buf.len(), segment_size: None })
+        Some(Transmit { link: Link::Punch(port), remote: to, ecn: None, size: buf.len(), segment_size: None })
     }
 }

@@ -225,7 +225,7 @@ impl World {
                 Node::Mute(_) => None,
             };
             let Some(transmit) = transmit else { break };
-            let source = entry.ports[usize::from(transmit.link.0)];
+            let source = entry.ports[place(transmit.link)];
             let segment = transmit.segment_size.unwrap_or(transmit.size).max(1);
             out.extend(buf[..transmit.size].chunks(segment).map(|bytes| (source, transmit.remote, bytes.to_vec())));
         }
@@ -278,7 +278,7 @@ impl World {
     }
 
     pub fn deliver(&mut self, target: usize, source: SocketAddr, port: usize, bytes: Vec<u8>) {
-        let arrival = Arrival { link: Link(port as u8), remote: source, ecn: None, stride: bytes.len().max(1) };
+        let arrival = Arrival { link: link(port), remote: source, ecn: None, stride: bytes.len().max(1) };
         let data = BytesMut::from(&bytes[..]);
         match &mut self.hosts[target].node {
             Node::Peer(peer) => peer.handle_datagram(self.now, arrival, data),
@@ -451,5 +451,21 @@ impl World {
         }
         lines.sort();
         lines.iter().map(|(at, line)| format!("\n{:9.3} ms  {line}", at.as_secs_f64() * 1e3)).collect()
+    }
+}
+
+/// The place of a link's address among its host's.
+fn place(link: Link) -> usize {
+    match link {
+        Link::Punch(index) => 1 + usize::from(index),
+        _ => 0,
+    }
+}
+
+/// The link whose address stands at this place.
+fn link(place: usize) -> Link {
+    match place {
+        0 => Link::Main,
+        index => Link::Punch((index - 1) as u8),
     }
 }

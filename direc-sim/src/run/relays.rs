@@ -42,8 +42,8 @@ impl Station {
         config.delay = scenario.relay_delay;
         config.key_log = keep.bytes.then(|| Arc::new(secrets.clone()) as _);
         let relay = Relay::new(config.clone(), rng.key(), world.instant()).map_err(|e| SetUpError(e.to_string()))?;
-        let mut ports = vec![(Link::MAIN, RELAY_PORT)];
-        ports.extend((0_u8..).map(Link::punch).zip(PUNCH_PORTS));
+        let mut ports = vec![(Link::Main, RELAY_PORT)];
+        ports.extend((0_u8..).map(Link::Punch).zip(PUNCH_PORTS));
         let host = world.add_host(site, &name, &ports, Box::new(relay));
         Ok(Self { host, site, address, config, down: false })
     }

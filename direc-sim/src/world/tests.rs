@@ -7,7 +7,7 @@ use crate::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-const MAIN: SocketLink = SocketLink::MAIN;
+const MAIN: SocketLink = SocketLink::Main;
 
 struct Pair {
     world: World,
@@ -22,7 +22,7 @@ fn home_and_server(boxes: &str, path: LinkConfig) -> Pair {
     let server_site = world.add_site(&SiteConfig::new("server", vec![]));
     let home_site = world.add_site(&SiteConfig::new("home", stack(boxes).unwrap()));
     world.set_paths(server_site, home_site, path);
-    let server = world.add_host(server_site, "server", &[(MAIN, 7), (SocketLink::punch(0), 8)], Box::new(Raw::echo()));
+    let server = world.add_host(server_site, "server", &[(MAIN, 7), (SocketLink::Punch(0), 8)], Box::new(Raw::echo()));
     let home = world.add_host(home_site, "home", &[(MAIN, 4000)], Box::new(Raw::default()));
     let server_address = SocketAddr::new(world.address(server), 7);
     Pair { world, home, server, server_address }
@@ -76,7 +76,7 @@ fn nobody_gets_in_uninvited() {
     assert_eq!(pair.world.trace().counts.dropped[&DropCause::Nat(NatDrop::NoMapping)], 1);
     pair.send(pair.server_address, b"come in");
     pair.finish();
-    pair.world.with_raw(pair.server, |raw| raw.send(SocketLink::punch(0), home, b"from another port"));
+    pair.world.with_raw(pair.server, |raw| raw.send(SocketLink::Punch(0), home, b"from another port"));
     pair.finish();
     assert_eq!(pair.world.trace().counts.dropped[&DropCause::Nat(NatDrop::Filtered)], 1);
 }

@@ -47,7 +47,7 @@ impl Session {
         if let Some(double) = self.doubles.pop_front() {
             buf.extend_from_slice(&double.bytes);
             self.paths.count(Via::Direct(double.remote), buf.len(), 0);
-            let (link, remote, ecn) = (Link::MAIN, double.remote, double.ecn);
+            let (link, remote, ecn) = (Link::Main, double.remote, double.ecn);
             return Some(Transmit { link, remote, ecn, size: buf.len(), segment_size: double.segment_size });
         }
         self.poll_quic(ctx.now, ctx.shared.transport.max_batch, scratch, buf)
@@ -65,7 +65,7 @@ impl Session {
         };
         datagram.encode(buf);
         self.paths.count(via, buf.len(), 0);
-        Some(Transmit { link: Link::MAIN, remote, ecn: None, size: buf.len(), segment_size: None })
+        Some(Transmit { link: Link::Main, remote, ecn: None, size: buf.len(), segment_size: None })
     }
 
     fn poll_quic(&mut self, now: Instant, max: usize, scratch: &mut Vec<u8>, buf: &mut Vec<u8>) -> Option<Transmit> {
@@ -78,7 +78,7 @@ impl Session {
                 let out = self.quic.poll_transmit(now, max, buf)?;
                 self.paths.count(Via::Direct(remote), buf.len(), 0);
                 let (size, segment_size) = (buf.len(), out.segment_size);
-                Some(Transmit { link: Link::MAIN, remote, ecn: out.ecn, size, segment_size })
+                Some(Transmit { link: Link::Main, remote, ecn: out.ecn, size, segment_size })
             }
             // One at a time while the handshake's budgets are counted.
             Route::Both if !established => self.poll_relayed(now, 1, scratch, buf, |paths| paths.doubles(true)),
@@ -137,7 +137,7 @@ impl Session {
             }));
         }
         Some(Transmit {
-            link: Link::MAIN,
+            link: Link::Main,
             remote: self.relay,
             ecn: out.ecn,
             size: buf.len(),

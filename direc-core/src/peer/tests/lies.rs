@@ -96,7 +96,7 @@ impl Two {
             liar.drive(self.now);
             let mut buf = Vec::new();
             while liar.quic.poll_transmit(self.now, 1, &mut buf).is_some() {
-                let arrival = Arrival { link: Link::MAIN, remote: at.parse().unwrap(), ecn: None, stride: buf.len() };
+                let arrival = Arrival { link: Link::Main, remote: at.parse().unwrap(), ecn: None, stride: buf.len() };
                 self.peer.handle_datagram(self.now, arrival, BytesMut::from(&buf[..]));
                 buf.clear();
             }
@@ -115,7 +115,7 @@ impl Two {
                 packet.put_u64(channel);
                 packet.extend_from_slice(&buf);
                 let arrival =
-                    Arrival { link: Link::MAIN, remote: RELAY.parse().unwrap(), ecn: None, stride: packet.len() };
+                    Arrival { link: Link::Main, remote: RELAY.parse().unwrap(), ecn: None, stride: packet.len() };
                 self.peer.handle_datagram(now, arrival, packet);
             }
             buf.clear();
