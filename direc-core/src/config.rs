@@ -54,6 +54,8 @@ pub struct PeerConfig {
     pub timing: PeerTiming,
     /// QUIC's settings between peers.
     pub transport: Transport,
+    /// What is tried where plain punching leads nowhere.
+    pub techniques: Techniques,
 }
 
 impl PeerConfig {
@@ -67,6 +69,7 @@ impl PeerConfig {
             key_log: None,
             timing: PeerTiming::default(),
             transport: Transport::default(),
+            techniques: Techniques::default(),
         }
     }
 }
@@ -79,6 +82,7 @@ impl fmt::Debug for PeerConfig {
             .field("consent", &self.consent)
             .field("timing", &self.timing)
             .field("transport", &self.transport)
+            .field("techniques", &self.techniques)
             .finish_non_exhaustive()
     }
 }
@@ -111,6 +115,25 @@ impl Default for PeerTiming {
             punch_deadline: Duration::from_secs(10),
             refresh_interval: Duration::from_secs(25),
         }
+    }
+}
+
+/// What is tried where plain punching leads nowhere: all of it, as long as both sides are willing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Techniques {
+    /// Rounds of punching from fresh sockets, agreed upon through the relay. The others are parts of these.
+    pub fresh_sockets: bool,
+    /// First punches that die between the two sides' NATs, so that none comes too early.
+    pub short_hops: bool,
+    /// Trying the ports that a counting NAT gives next.
+    pub prediction: bool,
+    /// Up to 256 sockets on one side, and up to 1,024 guesses at their ports on the other.
+    pub many_sockets: bool,
+}
+
+impl Default for Techniques {
+    fn default() -> Self {
+        Self { fresh_sockets: true, short_hops: true, prediction: true, many_sockets: true }
     }
 }
 

@@ -16,8 +16,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Link {
-    /// The socket that QUIC runs on; a peer has no other.
+    /// The socket that QUIC runs on, and everything else as a rule.
     Main,
+    /// A peer's socket for one round of punching. The driver opens it when it is first sent from, on any port, and closes
+    /// it at [`PeerEvent::LinkRetired`]; numbers are never used twice. Who opens none does without these rounds.
+    Spare(u32),
     /// The relay's hole-punch socket of this number, in the order of
     /// [`RelayConfig::punch_ports`](crate::RelayConfig::punch_ports).
     Punch(u8),
@@ -50,6 +53,16 @@ pub struct Transmit {
     pub size: usize,
     /// If set, the buffer holds several datagrams of this length, the last of which may be shorter (GSO).
     pub segment_size: Option<usize>,
+    /// If set, the packets are to pass so many routers and no more (the IP header's TTL or hop limit): a punch that is to
+    /// open this side's NATs and not to reach the other's.
+    pub hops: Option<u8>,
+}
+
+impl Transmit {
+    /// One datagram of this size, without any of the rest.
+    pub const fn one(link: Link, remote: SocketAddr, size: usize) -> Self {
+        Self { link, remote, ecn: None, size, segment_size: None, hops: None }
+    }
 }
 
 /// When a node wants `handle_timeout`, and what for.
@@ -274,6 +287,11 @@ pub enum PeerEvent {
     DatagramsUnblocked {
         /// The connection.
         conn: ConnId,
+    },
+    /// This spare socket is not needed any more: it may be closed.
+    LinkRetired {
+        /// Which one.
+        link: Link,
     },
     /// The connection has ended. Nothing more will be said of it.
     Closed {

@@ -33,7 +33,7 @@ mod wire;
 
 pub use config::{
     ConnectOptions, Consent, MAX_RELAYS, PathPolicy, PeerConfig, PeerTiming, RelayAddress, RelayConfig, RelayLimits,
-    Transport as TransportConfig,
+    Techniques, Transport as TransportConfig,
 };
 pub use drops::{DropReason, Drops};
 pub use error::{

@@ -14,9 +14,11 @@ mod candidate;
 mod choice;
 mod evidence;
 mod liveness;
+mod pattern;
 mod probe;
 mod record;
 mod relayed;
+mod rounds;
 mod status;
 #[cfg(test)]
 mod table;
@@ -24,7 +26,7 @@ mod table;
 mod tests;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -33,14 +35,16 @@ use candidate::{Candidate, Care, Kind, is_plausible};
 use liveness::Liveness;
 pub(crate) use probe::ProbeKeys;
 use relayed::Relayed;
+pub(crate) use rounds::Need;
+use rounds::{Act, Rounds};
 
 use crate::{
-    DirectFailure, PathPolicy, PathReason,
+    DirectFailure, Link, PathPolicy, PathReason, Techniques,
     drops::DropReason,
     rng::Rng,
     step::Role,
     wire::{
-        datagram::{Datagram, ProbeFields, Tag},
+        datagram::{BidFields, Datagram, ProbeFields, Tag},
         message::PunchSecret,
     },
 };
@@ -58,13 +62,27 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 /// Whoever answers keep-alives leads a little behind whoever sends them, so that one side's serve both.
 const FOLLOWER_LAG: Duration = Duration::from_secs(4);
 
+/// One of our sockets and an address of the other side's: a candidate pair (RFC 8445, section 6.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pair {
+    pub(crate) link: Link,
+    pub(crate) remote: SocketAddr,
+}
+
+impl Pair {
+    /// With the socket that everything begins on.
+    pub(crate) fn main(remote: SocketAddr) -> Self {
+        Self { link: Link::Main, remote }
+    }
+}
+
 /// A way to the other peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
     /// Through the relay.
     Relay,
     /// Straight.
-    Direct(SocketAddr),
+    Direct(Pair),
 }
 
 /// Where a packet goes.
@@ -75,7 +93,7 @@ pub(crate) enum Route {
     /// Through the relay and, as far as [`Paths::doubles`] says, straight as well.
     Both,
     /// Straight.
-    Direct(SocketAddr),
+    Direct(Pair),
     /// Nowhere, for now.
     Hold,
 }
@@ -100,6 +118,8 @@ pub(crate) enum PathEvent {
 /// A probe or check to be sent.
 pub(crate) struct Outgoing {
     pub(crate) via: Via,
+    /// Routers that it may pass.
+    pub(crate) hops: Option<u8>,
     pub(crate) datagram: Datagram,
     pub(crate) event: Option<PathEvent>,
 }
@@ -136,10 +156,13 @@ pub(crate) struct Paths {
     /// New addresses that may still be tried, and when that was last raised.
     fresh: u32,
     fresh_since: Instant,
+    /// Where the other side has been seen by the relay: it may be punched there at other ports too.
+    hosts: Vec<IpAddr>,
+    rounds: Rounds,
 }
 
 impl Paths {
-    pub(crate) fn new(now: Instant, role: Role, policy: PathPolicy, rng: Rng) -> Self {
+    pub(crate) fn new(now: Instant, role: Role, policy: PathPolicy, techniques: Techniques, rng: Rng) -> Self {
         Self {
             role,
             policy,
@@ -158,6 +181,8 @@ impl Paths {
             given_up: false,
             fresh: MAX_FRESH,
             fresh_since: now,
+            hosts: Vec::new(),
+            rounds: Rounds::new(techniques, role == Role::P2),
         }
     }
 
@@ -180,10 +205,17 @@ impl Paths {
     }
 
     /// Punching is to lead somewhere by then, or it is given up.
-    pub(crate) fn start(&mut self, deadline: Instant) {
+    pub(crate) fn start(&mut self, now: Instant, deadline: Instant) {
         if self.current == Via::Relay {
+            self.plan_rounds(now);
             self.deadline = Some(deadline);
             self.given_up = false;
+        }
+    }
+
+    fn plan_rounds(&mut self, now: Instant) {
+        if self.policy != PathPolicy::RelayOnly {
+            self.rounds.plan(now, self.relayed.liveness.rtt());
         }
     }
 
@@ -197,8 +229,12 @@ impl Paths {
     /// Addresses that the relay told (S9): new ones are punched, known ones tried again if they lead nowhere.
     pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
         for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
-            let known = self.candidates.iter().any(|candidate| candidate.address == address);
-            let Some(candidate) = self.candidate(now, address) else { continue };
+            let pair = Pair::main(address);
+            if self.hosts.len() < MAX_CANDIDATES && !self.hosts.contains(&address.ip()) {
+                self.hosts.push(address.ip());
+            }
+            let known = self.candidates.iter().any(|candidate| candidate.pair == pair);
+            let Some(candidate) = self.candidate(now, pair) else { continue };
             if known && candidate.is_spent() {
                 candidate.restart(now);
             }
@@ -207,15 +243,15 @@ impl Paths {
 
     /// What is known of an address. A new one takes the place of one that led nowhere, or else of the one that has been
     /// tried the longest without an answer, as long as new ones are allowed.
-    fn candidate(&mut self, now: Instant, address: SocketAddr) -> Option<&mut Candidate> {
-        if let Some(at) = self.candidates.iter().position(|candidate| candidate.address == address) {
+    fn candidate(&mut self, now: Instant, pair: Pair) -> Option<&mut Candidate> {
+        if let Some(at) = self.candidates.iter().position(|candidate| candidate.pair == pair) {
             return self.candidates.get_mut(at);
         }
         let place = if self.candidates.len() < MAX_CANDIDATES { self.candidates.len() } else { self.least(now)? };
         if !self.spend_fresh(now) {
             return None;
         }
-        let candidate = Candidate::new(now, address);
+        let candidate = Candidate::new(now, pair);
         match self.candidates.get_mut(place) {
             Some(spent) => *spent = candidate,
             None => self.candidates.push(candidate),
@@ -240,13 +276,13 @@ impl Paths {
         allowed
     }
 
-    fn at(&mut self, address: SocketAddr) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().find(|candidate| candidate.address == address)
+    fn at(&mut self, pair: Pair) -> Option<&mut Candidate> {
+        self.candidates.iter_mut().find(|candidate| candidate.pair == pair)
     }
 
     fn current_candidate(&self) -> Option<&Candidate> {
         match self.current {
-            Via::Direct(address) => self.candidates.iter().find(|candidate| candidate.address == address),
+            Via::Direct(pair) => self.candidates.iter().find(|candidate| candidate.pair == pair),
             Via::Relay => None,
         }
     }
@@ -313,9 +349,12 @@ impl Paths {
         self.relayed.liveness.forgive(now);
         self.alone_since = None;
         match self.current {
-            Via::Relay => self.deadline = Some(punch_until),
-            Via::Direct(address) => {
-                if let Some(liveness) = self.at(address).and_then(Candidate::liveness_mut) {
+            Via::Relay => {
+                self.deadline = Some(punch_until);
+                self.plan_rounds(now);
+            }
+            Via::Direct(pair) => {
+                if let Some(liveness) = self.at(pair).and_then(Candidate::liveness_mut) {
                     liveness.doubt(now);
                 }
             }
@@ -341,11 +380,11 @@ impl Paths {
         self.last_use.is_some_and(|used| used + IN_USE > now)
     }
 
-    fn care(&self, now: Instant, address: SocketAddr) -> Care {
+    fn care(&self, now: Instant, pair: Pair) -> Care {
         let lag = if self.role == Role::P2 { Duration::ZERO } else { FOLLOWER_LAG };
         Care {
             trouble: self.is_in_trouble(now),
-            current: self.current == Via::Direct(address),
+            current: self.current == Via::Direct(pair),
             in_use: self.in_use(now),
             rest: self.life.pause() + lag,
         }
@@ -367,24 +406,97 @@ impl Paths {
         self.keys.as_ref()?;
         if self.policy != PathPolicy::RelayOnly {
             for at in 0..self.candidates.len() {
-                let care = self.care(now, self.candidates[at].address);
+                let care = self.care(now, self.candidates[at].pair);
                 let Some(kind) = self.candidates[at].on_due(now, care) else { continue };
-                let (nonce, address) = (self.rng.bytes(), self.candidates[at].address);
+                let (nonce, pair) = (self.rng.bytes(), self.candidates[at].pair);
                 let doubted = self.candidates[at].on_sent(now, nonce, kind) && care.current;
                 let fields = self.keys.as_ref()?.probe(nonce);
                 let event = match kind {
-                    Kind::Probe { first: true } => Some(PathEvent::Punching(address)),
+                    Kind::Probe { first: true } => Some(PathEvent::Punching(pair.remote)),
                     Kind::Probe { first: false } | Kind::Check => doubted.then_some(PathEvent::Doubted),
                 };
                 let datagram = if kind == Kind::Check { Datagram::Check(fields) } else { Datagram::Probe(fields) };
-                return Some(Outgoing { via: Via::Direct(address), datagram, event });
+                return Some(Outgoing { via: Via::Direct(pair), hops: None, datagram, event });
+            }
+            if let Some(out) = self.poll_round(now) {
+                return Some(out);
             }
         }
         self.relay_check(now).filter(|at| *at <= now)?;
         let nonce = self.rng.bytes();
         let event = self.relayed.on_check_sent(now, nonce);
         let datagram = Datagram::Check(self.keys.as_ref()?.probe(nonce));
-        Some(Outgoing { via: Via::Relay, datagram, event })
+        Some(Outgoing { via: Via::Relay, hops: None, datagram, event })
+    }
+
+    /// The next packet of a round of punching from fresh sockets.
+    fn poll_round(&mut self, now: Instant) -> Option<Outgoing> {
+        self.round_due().filter(|at| *at <= now)?;
+        let keep = self.links_in_use();
+        let act = self.rounds.poll(now, &mut self.rng, &keep)?;
+        let keys = self.keys.as_ref()?;
+        Some(match act {
+            Act::Bid(bid) => {
+                Outgoing { via: Via::Relay, hops: None, datagram: Datagram::Bid(keys.bid(bid)), event: None }
+            }
+            Act::Punch(pair, hops) => {
+                let datagram = Datagram::Check(keys.probe(self.rng.bytes()));
+                Outgoing { via: Via::Direct(pair), hops, datagram, event: None }
+            }
+        })
+    }
+
+    /// Without a relay there is nobody to agree through.
+    fn round_due(&self) -> Option<Instant> {
+        self.rounds.poll_timeout().filter(|_| self.attached && self.keys.is_some())
+    }
+
+    /// The other side's bid in a round. It may only name a host at which the relay has seen it.
+    pub(crate) fn on_bid(&mut self, now: Instant, fields: &BidFields, reach: &Reach) -> Result<(), DropReason> {
+        let keys = self.keys.as_ref().ok_or(DropReason::BadProbe)?;
+        let address = fields.bid.address;
+        if !keys.is_bid(fields) || !self.hosts.contains(&address.ip()) || !is_plausible(address, reach) {
+            return Err(DropReason::BadProbe);
+        }
+        if self.policy == PathPolicy::RelayOnly || self.current != Via::Relay {
+            return Err(DropReason::NotAccepted);
+        }
+        let keep = self.links_in_use();
+        self.rounds.on_bid(now, fields.bid, &keep);
+        Ok(())
+    }
+
+    /// The relay's hole-punch port `port`, one of `ports`, sees a round's first socket at this address. `earlier`: other
+    /// ports at which it has seen this peer.
+    pub(crate) fn on_seen(&mut self, now: Instant, port: u8, address: SocketAddr, ports: usize, earlier: &[u16]) {
+        self.rounds.on_seen(now, port, address, ports, earlier);
+    }
+
+    /// What a round needs of the peer, and the sockets that it gets.
+    pub(crate) fn take_need(&mut self) -> Option<Need> {
+        self.rounds.take_need()
+    }
+
+    pub(crate) fn on_sockets(&mut self, links: Vec<Link>) {
+        self.rounds.on_sockets(links);
+    }
+
+    /// Sockets that no path needs any more.
+    pub(crate) fn take_retired(&mut self) -> Vec<Link> {
+        let retired = self.rounds.take_retired();
+        self.candidates.retain(|candidate| !retired.contains(&candidate.pair.link));
+        retired
+    }
+
+    /// Whether anything authentic has come by this pair.
+    pub(crate) fn has_heard(&self, pair: Pair) -> bool {
+        self.candidates.iter().any(|candidate| candidate.pair == pair && !candidate.is_unanswered())
+    }
+
+    /// The sockets by which the other side has been heard.
+    fn links_in_use(&self) -> Vec<Link> {
+        let heard = self.candidates.iter().filter(|candidate| !candidate.is_unanswered());
+        heard.map(|candidate| candidate.pair.link).filter(|link| *link != Link::Main).collect()
     }
 
     fn relay_check(&self, now: Instant) -> Option<Instant> {
@@ -397,7 +509,7 @@ impl Paths {
     /// What time has brought about.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathEvent> {
         let current = self.current;
-        for candidate in self.candidates.iter_mut().filter(|c| current != Via::Direct(c.address)) {
+        for candidate in self.candidates.iter_mut().filter(|c| current != Via::Direct(c.pair)) {
             candidate.lose_spare(now);
         }
         if let Some(event) = self.decide(now) {
@@ -407,9 +519,9 @@ impl Paths {
     }
 
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let probes = self.candidates.iter().filter_map(|c| c.next(now, self.care(now, c.address)));
+        let probes = self.candidates.iter().filter_map(|c| c.next(now, self.care(now, c.pair)));
         let probes = probes.filter(|_| self.keys.is_some());
-        probes.chain(self.relay_check(now)).chain(self.deadline).min()
+        probes.chain(self.relay_check(now)).chain(self.deadline).chain(self.round_due()).min()
     }
 
     /// Where the next packet goes. P4 doubles its first flight to addresses it has only been told (S10): that is what
@@ -417,11 +529,11 @@ impl Paths {
     pub(crate) fn route(&self, now: Instant, handshaking: bool) -> Route {
         match self.current {
             Via::Direct(_) if handshaking => Route::Both,
-            Via::Direct(address) => {
+            Via::Direct(pair) => {
                 if self.is_in_trouble(now) && self.may_relay() {
                     Route::Both
                 } else {
-                    Route::Direct(address)
+                    Route::Direct(pair)
                 }
             }
             // P4 knows P2's first packets by the relay's channel only, so the handshake always needs it.
@@ -434,20 +546,20 @@ impl Paths {
     }
 
     /// The addresses to which a packet that goes both ways is doubled; each counts against its budget.
-    pub(crate) fn doubles(&mut self, handshaking: bool) -> Vec<SocketAddr> {
-        if let Via::Direct(address) = self.current {
-            return vec![address];
+    pub(crate) fn doubles(&mut self, handshaking: bool) -> Vec<Pair> {
+        if let Via::Direct(pair) = self.current {
+            return vec![pair];
         }
         let told = self.role == Role::P4 && handshaking;
         let due = self.candidates.iter_mut().filter(|candidate| told || candidate.is_heard());
-        due.filter_map(|candidate| candidate.spend().then_some(candidate.address)).collect()
+        due.filter_map(|candidate| candidate.spend().then_some(candidate.pair)).collect()
     }
 
     /// Bytes of UDP payload went out or came in this way.
     pub(crate) fn count(&mut self, via: Via, sent: usize, received: usize) {
         let record = match via {
             Via::Relay => Some(&mut self.relayed.record),
-            Via::Direct(address) => self.at(address).map(|candidate| &mut candidate.record),
+            Via::Direct(pair) => self.at(pair).map(|candidate| &mut candidate.record),
         };
         if let Some(record) = record {
             record.sent_bytes += sent as u64;

@@ -1,5 +1,6 @@
 //! P2 and P4: one peer, its registrations at relays, and its sessions with other peers. Dispatch in, drain out.
 
+mod arrivals;
 mod binding;
 mod connection;
 mod control;
@@ -7,8 +8,10 @@ mod cookies;
 mod introduction;
 mod introductions;
 mod registration;
+mod restraint;
 mod session;
 mod shared;
+mod spares;
 
 pub(crate) use control::close_code;
 
@@ -18,21 +21,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
-use quinn_proto::{EcnCodepoint, StreamId, VarInt};
+use quinn_proto::{StreamId, VarInt};
 
 pub use connection::{Connection, ConnectionStats};
 
 use control::Control;
 use registration::Registration;
+use restraint::Restraint;
 use session::{Attachment, Session};
 use shared::{Context, Shared, Trouble};
+use spares::Spares;
 
 use crate::{
-    Arrival, ConfigError, ConnId, ConnectOptions, Consent, Link, MAX_RELAYS, MisuseError, NodeId, PeerConfig,
-    PeerEvent, RefuseReason, Transmit, Wake, WakeReason,
-    drops::{DropReason, Drops},
-    paths::{Reach, Via},
+    ConfigError, ConnId, ConnectOptions, Consent, Link, MAX_RELAYS, MisuseError, NodeId, PeerConfig, PeerEvent,
+    RefuseReason, Transmit, Wake, WakeReason,
+    drops::Drops,
+    paths::Reach,
     quic::{
         cid::CidKey,
         config::{Clock, endpoint},
@@ -40,7 +44,7 @@ use crate::{
     },
     rng::Rng,
     turns::Turns,
-    wire::datagram::{Datagram, ProbeFields, RELAYED_HEADER, Tag},
+    wire::datagram::Tag,
 };
 
 /// Sessions at once: connections, and offers under way. Further offers are refused, further connects fail.
@@ -58,6 +62,8 @@ pub struct Peer {
     /// One for each relay, in the order of the settings.
     relays: Vec<Registration>,
     trouble: Trouble,
+    spares: Spares,
+    restraint: Restraint,
     /// Shut down, and waiting for the sessions' good-byes.
     leaving: bool,
     sessions: BTreeMap<ConnId, Session>,
@@ -121,9 +127,12 @@ impl Peer {
                 reach: Reach { relays: addresses, v4, v6 },
                 timing: config.timing,
                 transport: config.transport,
+                techniques: config.techniques,
             },
             relays,
             trouble: Trouble::default(),
+            spares: Spares::default(),
+            restraint: Restraint::default(),
             leaving: false,
             sessions: BTreeMap::new(),
             next_id: 1,
@@ -245,72 +254,7 @@ impl Peer {
         conn
     }
 
-    // In.
-
-    /// Takes a received buffer: one datagram, or several of one length (GRO).
-    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, mut data: BytesMut) {
-        self.advance(now);
-        let stride = arrival.stride.max(1);
-        while !data.is_empty() {
-            let packet = data.split_to(stride.min(data.len()));
-            if let Err(reason) = self.on_datagram(arrival.remote, arrival.ecn, packet) {
-                self.drops.count(reason);
-            }
-        }
-        self.drive();
-    }
-
-    fn on_datagram(
-        &mut self,
-        from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
-        mut packet: BytesMut,
-    ) -> Result<(), DropReason> {
-        match Datagram::decode(&packet)? {
-            Datagram::Quic => self.on_quic(from, ecn, packet),
-            Datagram::Relayed { channel } => {
-                let relay = self.shared.relay_at(from).ok_or(DropReason::UnknownChannel)?;
-                let conn = *self.by_channel.get(&(relay, channel)).ok_or(DropReason::UnknownChannel)?;
-                let packet = packet.split_off(RELAYED_HEADER);
-                self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
-                    .unwrap_or(Err(DropReason::UnknownChannel))
-            }
-            Datagram::Probe(probe) => self.on_probe(from, true, &probe),
-            Datagram::Check(check) => self.on_probe(from, false, &check),
-            Datagram::ProbeEcho(echo) => {
-                let conn = self.by_tag.get(&echo.tag).copied().ok_or(DropReason::BadProbe)?;
-                self.with_session(conn, |session, ctx| session.handle_echo(Via::Direct(from), &echo, ctx))
-                    .unwrap_or(Err(DropReason::BadProbe))
-            }
-            Datagram::Echo(cookie, token) => {
-                let mut results = self.relays.iter_mut().map(|relay| relay.cookies.on_echo(from, cookie, token));
-                results.find(Result::is_ok).unwrap_or(Err(DropReason::UnknownCookie))
-            }
-            Datagram::LateEcho(cookie, token) => self.on_late_echo(from, cookie, token),
-            // Only a relay takes these.
-            Datagram::Cookie(..) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
-        }
-    }
-
-    fn on_probe(&mut self, from: SocketAddr, full: bool, probe: &ProbeFields) -> Result<(), DropReason> {
-        let conn = self.by_tag.get(&probe.tag).copied().ok_or(DropReason::BadProbe)?;
-        self.with_session(conn, |session, ctx| session.handle_probe(Via::Direct(from), full, probe, ctx))
-            .unwrap_or(Err(DropReason::BadProbe))
-    }
-
-    /// A bare QUIC packet: its connection ID says whose.
-    fn on_quic(&mut self, from: SocketAddr, ecn: Option<EcnCodepoint>, packet: BytesMut) -> Result<(), DropReason> {
-        let slot = self.shared.cids.slot_of_packet(&packet).ok_or(DropReason::NotQuic)?;
-        let conn = ConnId(u64::from(slot));
-        // A stateless reset carries no ID of ours (RFC 9000, section 10.3): the relay's would lead nowhere.
-        if let Some(relay) = self.shared.relay_at(from)
-            && (slot == control::slot(relay) || !self.sessions.contains_key(&conn))
-        {
-            return self.relays[relay].control.handle_datagram(self.now, from, ecn, packet);
-        }
-        self.with_session(conn, |session, ctx| session.handle_direct(from, ecn, packet, ctx))
-            .unwrap_or(Err(DropReason::UnknownConnection))
-    }
+    // In: datagrams in `arrivals.rs`, and time.
 
     /// Does what time has made due.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -358,8 +302,7 @@ impl Peer {
     fn next_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         for relay in &mut self.relays {
             if let Some(out) = relay.control.poll_transmit(now, buf) {
-                let (remote, ecn) = (out.destination, out.ecn);
-                return Some(Transmit { link: Link::Main, remote, ecn, size: buf.len(), segment_size: None });
+                return Some(Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) });
             }
             if let Some(out) = relay.cookies.poll_transmit(now, buf) {
                 return Some(out);
@@ -416,7 +359,14 @@ impl Peer {
     // Inside.
 
     fn context(&mut self) -> (&mut BTreeMap<ConnId, Session>, Context<'_>) {
-        let ctx = Context { now: self.now, shared: &self.shared, events: &mut self.events, trouble: &mut self.trouble };
+        let ctx = Context {
+            now: self.now,
+            shared: &self.shared,
+            events: &mut self.events,
+            trouble: &mut self.trouble,
+            spares: &mut self.spares,
+            restraint: &mut self.restraint,
+        };
         (&mut self.sessions, ctx)
     }
 
@@ -441,8 +391,14 @@ impl Peer {
         call: impl FnOnce(&mut Session, &mut quinn_proto::Connection, &mut Context<'_>) -> T,
     ) -> Option<T> {
         self.touch(conn);
-        let mut ctx =
-            Context { now: self.now, shared: &self.shared, events: &mut self.events, trouble: &mut self.trouble };
+        let mut ctx = Context {
+            now: self.now,
+            shared: &self.shared,
+            events: &mut self.events,
+            trouble: &mut self.trouble,
+            spares: &mut self.spares,
+            restraint: &mut self.restraint,
+        };
         let control = self.relays.get_mut(relay)?.control.connection()?;
         let result = call(self.sessions.get_mut(&conn)?, control, &mut ctx);
         self.index(conn);
@@ -475,9 +431,13 @@ impl Peer {
         let (sessions, mut ctx) = self.context();
         let Some(session) = sessions.get_mut(&conn) else { return };
         session.drive(&mut ctx);
+        let look = session.drive_rounds(&mut ctx);
         let (over, left, wants) = (session.is_over(), session.take_left(), session.wants_relay(now));
         if !left.is_empty() {
             self.leave(conn, left);
+        }
+        if let Some((relay, link)) = look {
+            self.look(conn, relay, link);
         }
         if over {
             return self.remove(conn);
@@ -522,6 +482,7 @@ impl Peer {
         self.set_timer(conn, None);
         self.offered.remove(&conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
+        self.spares.retire_all(conn, &mut self.events);
         self.index(conn);
         if let Some(tag) = session.tag() {
             self.by_tag.remove(&tag);

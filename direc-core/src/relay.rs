@@ -238,6 +238,7 @@ impl Relay {
                 | Datagram::Probe(_)
                 | Datagram::Check(_)
                 | Datagram::ProbeEcho(_)
+                | Datagram::Bid(_)
                 | Datagram::Relayed { .. },
             ) => Err(DropReason::UnknownType),
         }
@@ -322,13 +323,11 @@ impl Relay {
         self.drive();
         buf.clear();
         if let Some(out) = self.quic.poll_transmit(now, 1, buf) {
-            let (remote, ecn) = (out.destination, out.ecn);
-            return Some(Transmit { link: Link::Main, remote, ecn, size: buf.len(), segment_size: None });
+            return Some(Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) });
         }
         if let Some((port, remote, cookie, token)) = self.echoes.pop_front() {
             Datagram::Echo(cookie, token).encode(buf);
-            let size = buf.len();
-            return Some(Transmit { link: Link::Punch(port), remote, ecn: None, size, segment_size: None });
+            return Some(Transmit::one(Link::Punch(port), remote, buf.len()));
         }
         let out = self.late_echo(buf).or_else(|| self.queue.poll_transmit(buf));
         if out.is_none() {
@@ -500,7 +499,11 @@ impl Relay {
             match stream.receive(connection) {
                 None => return,
                 Some(Received::Message(Message::Expect(expect))) => {
-                    self.jar.expect(self.now, expect.cookie, Owner { peer: handle, introduction: None });
+                    self.jar.expect(
+                        self.now,
+                        expect.cookie,
+                        Owner { peer: handle, introduction: None, aside: expect.aside },
+                    );
                 }
                 Some(Received::Message(Message::Local(local))) => self.on_local(handle, &local.addresses),
                 Some(Received::Message(_) | Received::Bad(_)) => {

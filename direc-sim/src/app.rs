@@ -314,6 +314,7 @@ impl PeerHost {
                 }
                 return What::Detail("datagrams".into());
             }
+            PeerEvent::LinkRetired { link } => return What::Retired(link),
             other => return What::Detail(format!("{other:?}")),
         };
         What::Event(words)

@@ -106,6 +106,7 @@ pub fn lines(outcome: &Outcome) -> String {
                 object.text("what", words);
                 object
             }
+            What::Retired(_) => continue,
         };
         out.push_str(&object.text("who", name(note.host.0)).ms("ms", since(note.at)).line());
     }

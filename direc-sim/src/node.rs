@@ -127,7 +127,7 @@ impl Node for Raw {
     fn poll_transmit(&mut self, _now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         let (link, remote, data) = self.outbox.pop_front()?;
         buf.extend_from_slice(&data);
-        Some(Transmit { link, remote, ecn: None, size: data.len(), segment_size: None })
+        Some(Transmit::one(link, remote, data.len()))
     }
 
     fn poll_event(&mut self, _now: Instant) -> Option<What> {

@@ -20,11 +20,23 @@ pub struct Packet {
     pub dst: SocketAddr,
     /// ECN bits.
     pub ecn: Option<EcnCodepoint>,
+    /// Routers that it may still pass: the IP header's TTL or hop limit.
+    pub hops: u8,
     /// UDP payload.
     pub data: BytesMut,
 }
 
+/// Routers that a packet may pass if its sender does not say otherwise.
+pub const HOPS: u8 = 64;
+
 impl Packet {
+    /// A router passes it on; `false` if it may pass no more.
+    pub fn hop(&mut self) -> bool {
+        let passes = self.hops > 1;
+        self.hops -= u8::from(passes);
+        passes
+    }
+
     /// Length of the IP packet: payload, 8 bytes of UDP, 20 or 40 of IP.
     pub fn ip_len(&self) -> usize {
         self.data.len() + 8 + if self.dst.is_ipv4() { 20 } else { 40 }

@@ -116,7 +116,7 @@ fn said(
         let (mark, words) = match &note.what {
             What::Step(step) => ('●', format!("{} {}", step.step, step.step.what())),
             What::Event(words) => ('◆', words.clone()),
-            What::Detail(_) => continue,
+            What::Detail(_) | What::Retired(_) => continue,
         };
         let (place, times) = match &last {
             Some((at, who, what, place, times)) if (*at, *who, what) == (note.at, lane, &words) => (*place, times + 1),

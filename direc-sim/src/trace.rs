@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use direc_core::{StepTaken, quic_types::EcnCodepoint};
+use direc_core::{Link, StepTaken, quic_types::EcnCodepoint};
 use ring::digest;
 
 use crate::{
@@ -34,6 +34,8 @@ pub enum DropCause {
     TooBig,
     /// By a NAT or firewall.
     Nat(NatDrop),
+    /// It has passed as many routers as it was to.
+    Expired,
     /// No such address.
     NoRoute,
     /// No such host behind the NAT, or no such socket on the host.
@@ -54,6 +56,7 @@ impl DropCause {
             Self::Nat(NatDrop::Hairpin) => "NAT: hairpin",
             Self::Nat(NatDrop::Exhausted) => "NAT: no port left",
             Self::Nat(NatDrop::Blocked) => "UDP blocked",
+            Self::Expired => "hops used up",
             Self::NoRoute => "no route",
             Self::NoSocket => "no socket",
             Self::Silenced => "silenced",
@@ -112,6 +115,8 @@ pub enum What {
     Event(String),
     /// It reported something smaller.
     Detail(String),
+    /// It needs this spare socket no more.
+    Retired(Link),
 }
 
 /// Something a node said, and when.

@@ -22,7 +22,7 @@ use crate::{
     app::PeerHost,
     link::{Link, LinkConfig},
     node::{Epoch, Node, Raw},
-    packet::Packet,
+    packet::{HOPS, Packet},
     rng::{Purpose, Rng},
     site::{Site, SiteConfig},
     trace::{Keep, Trace},
@@ -308,7 +308,7 @@ impl World {
     /// Throws a datagram at a host's socket from anywhere, past all NATs: the worst that a network can do.
     pub fn inject(&mut self, from: SocketAddr, host: HostId, port: u16, data: &[u8]) {
         let dst = SocketAddr::new(self.hosts[host.0].address, port);
-        let packet = Packet { id: u64::MAX, from: host, src: from, dst, ecn: None, data: data.into() };
+        let packet = Packet { id: u64::MAX, from: host, src: from, dst, ecn: None, hops: HOPS, data: data.into() };
         self.put(self.now, Event::Packet(packet, Hop::Lan(host)));
     }
 

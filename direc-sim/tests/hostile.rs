@@ -83,7 +83,7 @@ impl Stage {
         notes
             .filter_map(|note| match &note.what {
                 What::Event(words) | What::Detail(words) => Some(words.clone()),
-                What::Step(_) => None,
+                What::Step(_) | What::Retired(_) => None,
             })
             .collect()
     }

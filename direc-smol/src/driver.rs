@@ -32,6 +32,7 @@ use crate::{
     outbox::Outbox,
     signal::Wakes,
     socket::{Room, Socket},
+    sockets::Sockets,
 };
 
 /// Transmits sent before the sockets are looked at again. Each may hold up to 64 datagrams (GSO); acknowledgements
@@ -48,7 +49,7 @@ pub(crate) fn start<M: Machine>(
     network: Option<Network>,
     name: &str,
 ) -> Result<(), BindError> {
-    let sockets: Arc<[Socket]> = sockets.into();
+    let sockets = Sockets::new(sockets);
     let driver = Driver {
         node: node.clone(),
         outbox: Some(Outbox::new(sockets.clone(), node.send_failures.clone())),
@@ -67,7 +68,7 @@ pub(crate) fn start<M: Machine>(
 
 struct Driver<M: Machine> {
     node: Arc<Node<M>>,
-    sockets: Arc<[Socket]>,
+    sockets: Sockets,
     network: Option<Network>,
     /// With the node while the driver sleeps.
     outbox: Option<Outbox>,
@@ -124,7 +125,7 @@ impl<M: Machine> Driver<M> {
     /// Whether anything came.
     fn receive(&mut self) -> bool {
         let mut count = 0;
-        for socket in &*self.sockets {
+        for socket in self.sockets.iter() {
             count += socket.receive(&mut self.room, &mut self.arrived);
         }
         count > 0
@@ -176,7 +177,7 @@ impl<M: Machine> Driver<M> {
         for port in [0, old.port()] {
             match Socket::bind_again(old, address_gone, port) {
                 Ok(socket) => {
-                    self.sockets = Arc::new([socket]);
+                    self.sockets.replace_first(socket);
                     outbox.sockets = self.sockets.clone();
                 }
                 Err(error) if port == 0 => {
@@ -190,21 +191,45 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Whether there is no more to send now: all is sent, or the socket is full.
-    fn send(&self, outbox: &mut Outbox) -> bool {
+    fn send(&mut self, outbox: &mut Outbox) -> bool {
         for _ in 0..SEND_BATCH {
+            self.open_missing(outbox);
             // The system's part of sending happens outside the lock.
             if !outbox.flush() || !outbox.fill(&mut self.node.lock().machine, Instant::now()) {
                 return true;
             }
         }
+        self.open_missing(outbox);
         !outbox.flush()
     }
 
+    /// Opens the spare socket that is to send next.
+    fn open_missing(&mut self, outbox: &mut Outbox) {
+        let Some(link) = outbox.missing() else { return };
+        match self.sockets.open(link) {
+            Ok(()) => outbox.sockets = self.sockets.clone(),
+            Err(error) => {
+                log::info!("no spare socket: {error}");
+                outbox.lose();
+            }
+        }
+    }
+
+    /// Closes the spare sockets that the machine needs no more.
+    fn close_retired(&mut self, links: &[Link], outbox: &mut Outbox) {
+        if !links.is_empty() {
+            self.sockets.close(links);
+            outbox.sockets = self.sockets.clone();
+        }
+    }
+
     /// Hands events out and finds out what is next.
-    fn hand_out(&mut self, outbox: Outbox, busy: bool, waker: &Waker) -> Next {
-        let mut state = self.node.lock();
+    fn hand_out(&mut self, mut outbox: Outbox, busy: bool, waker: &Waker) -> Next {
+        let node = self.node.clone();
+        let mut state = node.lock();
         let now = Instant::now();
         state.machine.dispatch(now, &mut self.wakes);
+        self.close_retired(&state.machine.take_retired(), &mut outbox);
         let full = outbox.full();
         let due = match full {
             // What is queued behind a full socket is due all the time, and cannot be done.
@@ -243,7 +268,7 @@ impl<M: Machine> Driver<M> {
             network.sleep(until);
             ready |= network.ask(cx, Instant::now());
         }
-        for socket in &*self.sockets {
+        for socket in self.sockets.iter() {
             // The first may tell of the arrival that this turn has dealt with; arming looks at the socket again.
             ready |= socket.io.poll_readable(cx).is_ready() && socket.io.poll_readable(cx).is_ready();
             if full == Some(socket.link) {

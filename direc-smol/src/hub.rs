@@ -14,8 +14,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 pub(crate) use conn::{Conn, PathCursor};
 use direc_core::{
-    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, PathStatus,
-    Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
+    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, Link, MisuseError, NodeId, Path,
+    PathStatus, Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
 };
 use relay_state::RelayStates;
 pub(crate) use streams::End;
@@ -49,6 +49,8 @@ pub(crate) struct PeerMachine {
     attempts: BTreeMap<ConnId, Attempt>,
     incoming: VecDeque<ConnId>,
     offers: VecDeque<(ConnId, NodeId)>,
+    /// Spare sockets that may be closed.
+    retired: Vec<Link>,
     /// Shut down: nothing new comes.
     over: bool,
 }
@@ -88,6 +90,7 @@ impl PeerMachine {
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
             offers: VecDeque::new(),
+            retired: Vec::new(),
             over: false,
         }
     }
@@ -234,6 +237,7 @@ impl PeerMachine {
                     entry.on_event(now, event, wakes);
                 }
             }
+            PeerEvent::LinkRetired { link } => self.retired.push(link),
             other => log::debug!("an event this version does not know: {other:?}"),
         }
     }
@@ -322,6 +326,10 @@ impl Machine for PeerMachine {
         while let Some(event) = self.core.poll_event() {
             self.on_event(now, event, wakes);
         }
+    }
+
+    fn take_retired(&mut self) -> Vec<Link> {
+        std::mem::take(&mut self.retired)
     }
 
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes) {

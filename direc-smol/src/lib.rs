@@ -43,6 +43,7 @@ mod resolve;
 mod send_stream;
 mod signal;
 mod socket;
+mod sockets;
 
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use direc_core::{Arrival, Transmit};
+use direc_core::{Arrival, Link, Transmit};
 
 use crate::{
     outbox::Outbox,
@@ -39,6 +39,10 @@ pub(crate) trait Machine: Send + 'static {
     fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes);
     /// Hands all events out; tasks to be woken are left in `wakes`.
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes);
+    /// Spare sockets that may be closed.
+    fn take_retired(&mut self) -> Vec<Link> {
+        Vec::new()
+    }
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes);
     fn is_drained(&self) -> bool;
     /// The driver has ended: nothing will happen any more, and nobody may go on waiting.

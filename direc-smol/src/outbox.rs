@@ -10,17 +10,14 @@ use std::{
 
 use direc_core::{Link, Transmit};
 
-use crate::{
-    node::Machine,
-    socket::{Sent, Socket},
-};
+use crate::{node::Machine, socket::Sent, sockets::Sockets};
 
 /// Room for one transmit: 64 datagrams of the largest size over Ethernet. The machine's batch decides, not this.
 const ROOM: usize = 64 * 1500;
 
 /// The node's sockets, a buffer, and what met a full socket.
 pub(crate) struct Outbox {
-    pub(crate) sockets: Arc<[Socket]>,
+    pub(crate) sockets: Sockets,
     buffer: Vec<u8>,
     unsent: Option<Unsent>,
     failures: Arc<AtomicU64>,
@@ -33,7 +30,7 @@ struct Unsent {
 }
 
 impl Outbox {
-    pub(crate) fn new(sockets: Arc<[Socket]>, failures: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(sockets: Sockets, failures: Arc<AtomicU64>) -> Self {
         Self { sockets, buffer: Vec::with_capacity(ROOM), unsent: None, failures }
     }
 
@@ -45,11 +42,12 @@ impl Outbox {
         self.unsent.is_some()
     }
 
-    /// Sends what was taken; `false` if the socket is full.
+    /// Sends what was taken; `false` if the socket is full, or [missing](Self::missing).
     pub(crate) fn flush(&mut self) -> bool {
         let Some(Unsent { transmit, offset }) = &mut self.unsent else { return true };
-        let sent = match self.sockets.iter().find(|socket| socket.link == transmit.link) {
+        let sent = match self.sockets.get(transmit.link) {
             Some(socket) => socket.send(transmit, &self.buffer, *offset),
+            None if matches!(transmit.link, Link::Spare(_)) => return false,
             None => Sent::Done { failed: 1 },
         };
         let (Sent::Done { failed } | Sent::Full { failed, .. }) = sent;
@@ -61,6 +59,17 @@ impl Outbox {
             Sent::Full { offset: reached, .. } => *offset = reached,
         }
         self.unsent.is_none()
+    }
+
+    /// The spare socket that is to send and is not open yet.
+    pub(crate) fn missing(&self) -> Option<Link> {
+        let link = self.unsent.as_ref()?.transmit.link;
+        (matches!(link, Link::Spare(_)) && self.sockets.get(link).is_none()).then_some(link)
+    }
+
+    /// Gives up what was taken, as if it were lost on the way.
+    pub(crate) fn lose(&mut self) {
+        self.failures.fetch_add(u64::from(self.unsent.take().is_some()), Ordering::Relaxed);
     }
 
     /// The full socket that is waited for.

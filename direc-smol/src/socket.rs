@@ -10,7 +10,7 @@ use async_io::Async;
 use bytes::BytesMut;
 use direc_core::{Arrival, Link, Transmit, quic_types::EcnCodepoint};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::BindError;
 
@@ -23,6 +23,9 @@ pub(crate) const RECEIVE_BATCH: usize = 8;
 const RECEIVE_BUFFER: usize = 1 << 16;
 /// The most bytes that one GSO send may hold: the largest UDP payload over IPv4.
 const SEND_LIMIT: usize = 65_507;
+
+/// Routers that a packet may pass as a rule (RFC 1700; Linux's default).
+const HOPS: u32 = 64;
 
 /// So many sends in a row that failed for the socket's sake make it a broken one.
 const BROKEN: u32 = 3;
@@ -153,7 +156,25 @@ impl Socket {
     /// Sends the datagrams of `transmit` in `bytes` from `offset` on, in as few calls as the system allows.
     ///
     /// A datagram that the system will not send counts as lost on the way: QUIC copes with that, and with nothing else.
-    pub(crate) fn send(&self, transmit: &Transmit, bytes: &[u8], mut offset: usize) -> Sent {
+    pub(crate) fn send(&self, transmit: &Transmit, bytes: &[u8], offset: usize) -> Sent {
+        let Some(hops) = transmit.hops else { return self.send_all(transmit, bytes, offset) };
+        if let Err(error) = self.set_hops(transmit.remote, hops.into()) {
+            log::debug!("packets from {} go as far as any: {error}", self.local);
+        }
+        let sent = self.send_all(transmit, bytes, offset);
+        // Everything else is to arrive.
+        let _ = self.set_hops(transmit.remote, HOPS);
+        sent
+    }
+
+    /// How many routers packets of this family may pass from now on. IPv4's option counts on a socket for both families
+    /// too.
+    fn set_hops(&self, remote: SocketAddr, hops: u32) -> io::Result<()> {
+        let socket = SockRef::from(&self.io);
+        if remote.is_ipv4() { socket.set_ttl_v4(hops) } else { socket.set_unicast_hops_v6(hops) }
+    }
+
+    fn send_all(&self, transmit: &Transmit, bytes: &[u8], mut offset: usize) -> Sent {
         let segment = transmit.segment_size.unwrap_or(bytes.len()).max(1);
         let destination = self.destination(transmit.remote);
         let mut failed = 0;
@@ -235,7 +256,7 @@ mod tests {
     }
 
     fn transmit(remote: SocketAddr, segment_size: Option<usize>) -> Transmit {
-        Transmit { link: Link::Main, remote, ecn: Some(EcnCodepoint::Ect0), size: 0, segment_size }
+        Transmit { ecn: Some(EcnCodepoint::Ect0), segment_size, ..Transmit::one(Link::Main, remote, 0) }
     }
 
     /// Everything that arrives until `bytes` are there: datagrams, as their strides say.

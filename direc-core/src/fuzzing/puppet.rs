@@ -194,7 +194,7 @@ impl Puppet {
         let out = self.quic.poll_transmit(now, 1, buf);
         self.drive(now);
         let out = out?;
-        Some(Transmit { link: Link::Main, remote: out.destination, ecn: out.ecn, size: buf.len(), segment_size: None })
+        Some(Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) })
     }
 
     /// When to call [`Self::handle_timeout`] next.
@@ -376,7 +376,7 @@ impl Puppet {
             1 => Message::Registered(Registered {
                 punch_ports: (0..draw() % 12).map(|_| 4434 + u16::from(draw() % 3)).collect(),
             }),
-            2 => Message::Expect(Expect { cookie: self.cookie(draw) }),
+            2 => Message::Expect(Expect { cookie: self.cookie(draw), aside: false }),
             3 => {
                 let (cookie, port) = (self.cookie(draw), draw() % 10);
                 Message::Observed(Observed { cookie, port, address: self.address(draw) })

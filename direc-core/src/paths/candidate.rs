@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{liveness::Liveness, record::Record};
+use super::{Pair, liveness::Liveness, record::Record};
 use crate::wire::datagram::Nonce;
 
 /// Pauses between the probes to an address that has not answered, in milliseconds: dense while both sides' first
@@ -71,7 +71,7 @@ pub(super) struct Care {
 
 #[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) address: SocketAddr,
+    pub(super) pair: Pair,
     /// When it was first heard of.
     learnt: Instant,
     state: State,
@@ -84,9 +84,9 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn new(now: Instant, address: SocketAddr) -> Self {
+    pub(super) fn new(now: Instant, pair: Pair) -> Self {
         Self {
-            address,
+            pair,
             learnt: now,
             state: State::Punching { sent: 0 },
             since: now,
@@ -355,7 +355,7 @@ mod tests {
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
     fn candidate() -> (Candidate, Instant) {
         let now = Instant::now();
-        (Candidate::new(now, "198.51.100.1:9".parse().unwrap()), now)
+        (Candidate::new(now, Pair::main("198.51.100.1:9".parse().unwrap())), now)
     }
 
     /// Lets time pass until the candidate has nothing more to do; gives the probes sent.

@@ -1,11 +1,8 @@
 //! Which path carries the data: direct before relayed, the faster of two direct ones, and none that fails.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use super::{Candidate, PathEvent, Paths, Via};
+use super::{Candidate, Pair, PathEvent, Paths, Via};
 use crate::{PathPolicy, PathReason};
 
 /// How long punching goes on after a direct path is lost, before it is said that there is none.
@@ -19,29 +16,29 @@ impl Paths {
     pub(super) fn decide(&mut self, now: Instant) -> Option<PathEvent> {
         match self.current {
             Via::Relay => {
-                let (address, _) = self.best_direct(now, |_| true)?;
-                Some(self.move_to(now, Via::Direct(address), PathReason::Direct))
+                let (pair, _) = self.best_direct(now, |_| true)?;
+                Some(self.move_to(now, Via::Direct(pair), PathReason::Direct))
             }
-            Via::Direct(address) => self.leave(now, address).or_else(|| self.improve(now, address)),
+            Via::Direct(pair) => self.leave(now, pair).or_else(|| self.improve(now, pair)),
         }
     }
 
     /// The fastest of the direct paths that work.
-    fn best_direct(&self, now: Instant, fits: impl Fn(&Candidate) -> bool) -> Option<(SocketAddr, Duration)> {
+    fn best_direct(&self, now: Instant, fits: impl Fn(&Candidate) -> bool) -> Option<(Pair, Duration)> {
         if self.policy == PathPolicy::RelayOnly {
             return None;
         }
         let trusted = self.candidates.iter().filter(|candidate| candidate.is_trusted(now) && fits(candidate));
-        let timed = trusted.filter_map(|candidate| Some((candidate.address, candidate.liveness()?.rtt())));
+        let timed = trusted.filter_map(|candidate| Some((candidate.pair, candidate.liveness()?.rtt())));
         timed.min_by_key(|&(_, rtt)| rtt)
     }
 
     /// Leaves a path that fails, as soon as another one answers: a radio that is silent altogether is no reason.
-    fn leave(&mut self, now: Instant, address: SocketAddr) -> Option<PathEvent> {
+    fn leave(&mut self, now: Instant, pair: Pair) -> Option<PathEvent> {
         let liveness = self.current_candidate()?.liveness()?;
         let since = liveness.failing_since(now)?;
         let (silence, rested) = (liveness.silence(now), liveness.rested());
-        let answers = |c: &Candidate| c.address != address && c.liveness().is_some_and(|l| l.has_answered(since));
+        let answers = |c: &Candidate| c.pair != pair && c.liveness().is_some_and(|l| l.has_answered(since));
         let via = match self.best_direct(now, answers) {
             Some((other, _)) => Via::Direct(other),
             None if self.policy == PathPolicy::DirectOnly => Via::Relay,
@@ -51,11 +48,11 @@ impl Paths {
         if rested >= silence.saturating_sub(PUNCH_AGAIN * 2) && !self.in_use(now) {
             self.life.on_died(rested);
         }
-        if let Some(candidate) = self.at(address) {
+        if let Some(candidate) = self.at(pair) {
             candidate.lose(now);
         }
         self.fresh = super::MAX_FRESH;
-        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.address != address) {
+        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.pair != pair) {
             candidate.restart(now);
         }
         let event = self.move_to(now, via, PathReason::Silent { after: silence });
@@ -67,12 +64,12 @@ impl Paths {
     }
 
     /// Takes a direct path that is clearly faster than the current one.
-    fn improve(&mut self, now: Instant, address: SocketAddr) -> Option<PathEvent> {
+    fn improve(&mut self, now: Instant, pair: Pair) -> Option<PathEvent> {
         let rtt = self.current_candidate()?.liveness()?.rtt();
         let (numerator, denominator) = CLEARLY_FASTER;
         let limit = (rtt * numerator / denominator).min(rtt.saturating_sub(WORTH_IT));
         let (other, _) = self.best_direct(now, |candidate| {
-            candidate.address != address && candidate.liveness().is_some_and(|liveness| liveness.rtt() < limit)
+            candidate.pair != pair && candidate.liveness().is_some_and(|liveness| liveness.rtt() < limit)
         })?;
         Some(self.move_to(now, Via::Direct(other), PathReason::Faster))
     }
@@ -80,9 +77,16 @@ impl Paths {
     fn move_to(&mut self, now: Instant, via: Via, reason: PathReason) -> PathEvent {
         (self.current, self.since, self.reason, self.alone_since) = (via, now, reason, None);
         match via {
-            Via::Direct(_) => (self.deadline, self.given_up) = (None, false),
+            Via::Direct(_) => {
+                (self.deadline, self.given_up) = (None, false);
+                let keep = self.links_in_use();
+                self.rounds.end(&keep);
+            }
             // What is in flight was asked on the other path.
-            Via::Relay => self.relayed.liveness.forgive(now),
+            Via::Relay => {
+                self.relayed.liveness.forgive(now);
+                self.plan_rounds(now);
+            }
         }
         PathEvent::Moved(via)
     }

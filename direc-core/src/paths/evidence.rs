@@ -27,8 +27,8 @@ impl Paths {
     pub(super) fn doubt_with_them(&mut self, now: Instant) {
         const SETTLED: Duration = Duration::from_secs(1);
         let settled = now.saturating_duration_since(self.since) > SETTLED;
-        let Via::Direct(address) = self.current else { return };
-        if let Some(liveness) = self.at(address).filter(|_| settled).and_then(Candidate::liveness_mut)
+        let Via::Direct(pair) = self.current else { return };
+        if let Some(liveness) = self.at(pair).filter(|_| settled).and_then(Candidate::liveness_mut)
             && !liveness.is_doubtful(now)
             && !liveness.has_answered(now.checked_sub(SETTLED / 4).unwrap_or(now))
         {
@@ -39,9 +39,9 @@ impl Paths {
 
     /// The other side speaks by another way and not by ours: it has left the path, and has its reasons.
     fn doubt_if_left(&mut self, now: Instant) {
-        let Via::Direct(address) = self.current else { return };
+        let Via::Direct(pair) = self.current else { return };
         let moved = self.since;
-        let Some(liveness) = self.at(address).and_then(Candidate::liveness_mut) else { return };
+        let Some(liveness) = self.at(pair).and_then(Candidate::liveness_mut) else { return };
         let long = (liveness.rtt() * 2).max(Duration::from_millis(60));
         if liveness.silence(now) > long && now.saturating_duration_since(moved) > long && !liveness.is_doubtful(now) {
             liveness.doubt(now);
@@ -81,7 +81,7 @@ impl Paths {
     pub(super) fn current_liveness(&mut self) -> Option<&mut Liveness> {
         match self.current {
             Via::Relay => Some(&mut self.relayed.liveness),
-            Via::Direct(address) => self.at(address)?.liveness_mut(),
+            Via::Direct(pair) => self.at(pair)?.liveness_mut(),
         }
     }
 

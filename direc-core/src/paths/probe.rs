@@ -5,7 +5,7 @@ use ring::hmac;
 use crate::{
     step::Role,
     wire::{
-        datagram::{MAC_LEN, Mac, Nonce, ProbeFields, TAG_LEN, Tag},
+        datagram::{Bid, BidFields, MAC_LEN, Mac, Nonce, ProbeFields, TAG_LEN, Tag},
         message::PunchSecret,
     },
 };
@@ -16,6 +16,7 @@ enum Purpose {
     Tag = 0,
     Probe = 1,
     Echo = 2,
+    Bid = 3,
 }
 
 /// The keys of one introduction's probes, at one end. No `Debug`: it is a secret.
@@ -56,20 +57,32 @@ impl ProbeKeys {
         self.verify(Purpose::Echo, fields)
     }
 
+    pub(crate) fn bid(&self, bid: Bid) -> BidFields {
+        BidFields { tag: self.their_tag, mac: self.mac(Purpose::Bid, self.me, &bid.terms()), bid }
+    }
+
+    pub(crate) fn is_bid(&self, fields: &BidFields) -> bool {
+        let expected = self.mac(Purpose::Bid, other(self.me), &fields.bid.terms());
+        fields.tag == self.own_tag && is_same(&expected, &fields.mac)
+    }
+
     fn fields(&self, purpose: Purpose, nonce: Nonce) -> ProbeFields {
         ProbeFields { tag: self.their_tag, nonce, mac: self.mac(purpose, self.me, &nonce) }
     }
 
     fn verify(&self, purpose: Purpose, fields: &ProbeFields) -> bool {
         let expected = self.mac(purpose, other(self.me), &fields.nonce);
-        // Not `==`, so that the time tells nothing of where they differ.
-        let difference = expected.iter().zip(fields.mac).fold(0, |all, (a, b)| all | (a ^ b));
-        fields.tag == self.own_tag && difference == 0
+        fields.tag == self.own_tag && is_same(&expected, &fields.mac)
     }
 
-    fn mac(&self, purpose: Purpose, sender: Role, nonce: &Nonce) -> Mac {
-        prefix::<MAC_LEN>(&sign(&self.key, purpose, sender, nonce))
+    fn mac(&self, purpose: Purpose, sender: Role, data: &[u8]) -> Mac {
+        prefix::<MAC_LEN>(&sign(&self.key, purpose, sender, data))
     }
+}
+
+/// Not `==`, so that the time tells nothing of where they differ.
+fn is_same(expected: &Mac, given: &Mac) -> bool {
+    expected.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b)) == 0
 }
 
 fn sign(key: &hmac::Key, purpose: Purpose, role: Role, data: &[u8]) -> hmac::Tag {

@@ -12,7 +12,7 @@ impl Paths {
     /// The direct path that carries the data, if one does.
     pub(crate) fn direct(&self) -> Option<SocketAddr> {
         match self.current {
-            Via::Direct(address) => Some(address),
+            Via::Direct(pair) => Some(pair.remote),
             Via::Relay => None,
         }
     }
@@ -57,9 +57,9 @@ impl Paths {
             State::Silent { .. } => PathState::Silent,
         };
         PathStatus {
-            path: Path::Direct(candidate.address),
+            path: Path::Direct(candidate.pair.remote),
             state,
-            current: self.current == Via::Direct(candidate.address),
+            current: self.current == Via::Direct(candidate.pair),
             rtt: candidate.liveness().map(|liveness| liveness.rtt()),
             probes: candidate.record.score(),
             sent_bytes: candidate.record.sent_bytes,

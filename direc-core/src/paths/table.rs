@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::{
     candidate::State,
-    tests::{address, paths, reach, start},
+    tests::{address, pair, paths, reach, start},
     *,
 };
 use crate::wire::datagram::Nonce;
@@ -38,8 +38,8 @@ const ALL: Answers = |_| true;
 const NONE: Answers = |_| false;
 const RELAY: Answers = |via| via == Via::Relay;
 
-fn x() -> SocketAddr {
-    address(1)
+fn x() -> Pair {
+    pair(1)
 }
 
 /// One side's paths, and what has become of what it sent.
@@ -55,7 +55,7 @@ impl Line {
     fn new(policy: PathPolicy) -> Self {
         let now = start();
         let (mut paths, keys) = paths(now, policy);
-        paths.start(now + Duration::from_secs(10));
+        paths.start(now, now + Duration::from_secs(10));
         Self { paths, keys, now, sent: Vec::new(), used: Vec::new() }
     }
 
@@ -185,7 +185,7 @@ fn events() -> Vec<(&'static str, Happens)> {
     vec![
         ("(left alone)", |_| None),
         ("told X again", |line| {
-            line.paths.learn(line.now, &[x()], &reach());
+            line.paths.learn(line.now, &[x().remote], &reach());
             None
         }),
         ("check heard from X", |line| line.hear(false)),
@@ -225,7 +225,7 @@ fn events() -> Vec<(&'static str, Happens)> {
 }
 
 fn state(paths: &Paths, now: Instant) -> &'static str {
-    let Some(candidate) = paths.candidates.iter().find(|candidate| candidate.address == x()) else { return "none" };
+    let Some(candidate) = paths.candidates.iter().find(|candidate| candidate.pair == x()) else { return "none" };
     match candidate.state() {
         State::Punching { .. } => "punching",
         State::Heard { .. } => "heard",
@@ -243,7 +243,7 @@ fn state(paths: &Paths, now: Instant) -> &'static str {
 fn way(via: Via) -> &'static str {
     match via {
         Via::Relay => "relay",
-        Via::Direct(address) if address == x() => "X",
+        Via::Direct(pair) if pair == x() => "X",
         Via::Direct(_) => "Y",
     }
 }
@@ -252,14 +252,14 @@ fn route(route: Route) -> &'static str {
     match route {
         Route::Relay => "relay",
         Route::Both => "both",
-        Route::Direct(address) => way(Via::Direct(address)),
+        Route::Direct(pair) => way(Via::Direct(pair)),
         Route::Hold => "hold",
     }
 }
 
 fn told(event: PathEvent) -> String {
     match event {
-        PathEvent::Punching(address) => format!("punching {}", way(Via::Direct(address))),
+        PathEvent::Punching(address) => format!("punching {}", way(Via::Direct(Pair::main(address)))),
         PathEvent::Moved(via) => format!("moved to {}", way(via)),
         PathEvent::GaveUp(why) => format!("gave up: {why:?}"),
         PathEvent::Doubted => "doubted".into(),

@@ -17,7 +17,7 @@ pub(super) fn reach() -> Reach {
 
 /// P2's paths, attached to a relay, and P4's keys.
 pub(super) fn paths(now: Instant, policy: PathPolicy) -> (Paths, ProbeKeys) {
-    let mut paths = Paths::new(now, Role::P2, policy, Rng::new([1; 32]));
+    let mut paths = Paths::new(now, Role::P2, policy, Techniques::default(), Rng::new([1; 32]));
     paths.set_secret(&SECRET);
     paths.on_attached(now, true);
     (paths, ProbeKeys::new(&SECRET, Role::P4))
@@ -25,6 +25,10 @@ pub(super) fn paths(now: Instant, policy: PathPolicy) -> (Paths, ProbeKeys) {
 
 pub(super) fn address(n: u8) -> SocketAddr {
     SocketAddr::new([198, 51, 100, n].into(), 4000)
+}
+
+pub(super) fn pair(n: u8) -> Pair {
+    Pair::main(address(n))
 }
 
 /// What is to be sent, answered by P4 after the round trip of the way it goes, where `answers` says so; what came of it.
@@ -123,7 +127,7 @@ fn direct(policy: PathPolicy) -> Wire {
     let mut wire = Wire::new(policy);
     wire.paths.learn(wire.now, &[address(1)], &reach());
     wire.run(2_000, ALL, true);
-    assert_eq!(wire.moves(), [(41, Via::Direct(address(1)))]);
+    assert_eq!(wire.moves(), [(41, Via::Direct(pair(1)))]);
     wire
 }
 
@@ -153,7 +157,7 @@ fn data_stays_where_it_is_while_nothing_answers_at_all() {
     assert_eq!(wire.paths.route(wire.now, false), Route::Both);
     wire.run(1_500, ALL, true);
     assert_eq!(wire.moves().len(), 1, "{:?}", wire.moves());
-    assert_eq!(wire.paths.route(wire.now, false), Route::Direct(address(1)));
+    assert_eq!(wire.paths.route(wire.now, false), Route::Direct(pair(1)));
 }
 
 #[test]
@@ -188,7 +192,7 @@ fn the_faster_of_two_direct_paths_is_taken_and_a_little_faster_is_not_enough() {
     for (other, taken) in [(10, 2), (36, 1)] {
         let mut wire = direct(PathPolicy::Auto);
         wire.paths.learn(wire.now, &[address(2)], &reach());
-        wire.run(2_000, |via| Some(if via == Via::Direct(address(2)) { other } else { 40 }), true);
+        wire.run(2_000, |via| Some(if via == Via::Direct(pair(2)) { other } else { 40 }), true);
         assert_eq!(wire.paths.direct(), Some(address(taken)), "{other}");
     }
 }
@@ -226,7 +230,7 @@ fn a_stream_that_breaks_off_makes_the_receiver_ask() {
     wire.run(500, ALL, false);
     for _ in 0..20 {
         wire.run(25, ALL, false);
-        wire.paths.on_heard(wire.now, Via::Direct(address(1)));
+        wire.paths.on_heard(wire.now, Via::Direct(pair(1)));
     }
     let broken = wire.ms();
     wire.run(1_000, RELAY_ONLY, false);
@@ -247,11 +251,11 @@ fn a_peer_that_comes_from_another_port_each_time_does_not_keep_us_busy_for_ever(
     let mut now = start();
     let (mut p2, p4) = paths(now, PathPolicy::Auto);
     let mut probes = 0;
-    p2.start(now + Duration::from_secs(10));
+    p2.start(now, now + Duration::from_secs(10));
     for second in 0..600u32 {
         for n in 0..20u32 {
             let port = 1024 + (second * 20 + n) as u16;
-            let from = Via::Direct(SocketAddr::new([198, 51, 100, 1].into(), port));
+            let from = Via::Direct(Pair::main(SocketAddr::new([198, 51, 100, 1].into(), port)));
             assert!(p2.on_probe(now, from, true, &p4.probe([n as u8; 8])).is_ok(), "an authentic probe is echoed");
             probes += std::iter::from_fn(|| p2.poll_probe(now)).count();
             now += Duration::from_millis(50);

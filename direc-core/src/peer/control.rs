@@ -266,12 +266,12 @@ impl Control {
         }
     }
 
-    /// Tells P3 that this cookie is about to arrive (S7).
-    pub(super) fn expect(&mut self, cookie: Cookie) {
+    /// Tells P3 that this cookie is about to arrive (S7); `aside`, from another socket than the main one.
+    pub(super) fn expect(&mut self, cookie: Cookie, aside: bool) {
         if let State::Registered { handle, stream } = &mut self.state
             && let Some(connection) = self.quic.get_mut(*handle)
         {
-            stream.send(connection, &Message::Expect(Expect { cookie }));
+            stream.send(connection, &Message::Expect(Expect { cookie, aside }));
         }
     }
 

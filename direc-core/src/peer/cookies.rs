@@ -11,6 +11,7 @@ use super::binding::TESTED_PORTS;
 use crate::{
     ConnId, Link, Transmit,
     drops::DropReason,
+    paths::Pair,
     wire::datagram::{Cookie, Datagram, Token},
 };
 
@@ -26,6 +27,8 @@ const MAX_CONFIRMS: usize = 64;
 pub(super) enum Purpose {
     Registration,
     Introduction(ConnId),
+    /// A round of punching from a socket of its own.
+    Round(ConnId),
 }
 
 /// How a cookie ended.
@@ -49,6 +52,8 @@ struct Run {
     /// After how many seconds late echoes are asked for, 0 for none.
     delay: u8,
     purpose: Purpose,
+    /// The socket whose address it is about.
+    link: Link,
     ports: Vec<Port>,
     deadline: Instant,
 }
@@ -60,7 +65,7 @@ pub(super) struct Cookies {
     /// When anything was sent to each port last.
     sent_at: Vec<Instant>,
     runs: VecDeque<Run>,
-    confirms: VecDeque<(SocketAddr, Cookie, Token)>,
+    confirms: VecDeque<(Pair, Cookie, Token)>,
 }
 
 impl Cookies {
@@ -97,6 +102,7 @@ impl Cookies {
         now: Instant,
         cookie: Cookie,
         purpose: Purpose,
+        link: Link,
         delay: u8,
         deadline: Duration,
     ) -> Option<SocketAddr> {
@@ -104,21 +110,31 @@ impl Cookies {
             self.runs.pop_front();
         }
         let ports = self.punch_ports.iter().map(|_| Port { confirmed: false, sent: 0, next: now }).collect();
-        self.runs.push_back(Run { cookie, delay, purpose, ports, deadline: now + deadline });
+        self.runs.push_back(Run { cookie, delay, purpose, link, ports, deadline: now + deadline });
         self.address(0)
     }
 
     /// A hole-punch port echoes: it is to be shown that we are where the cookie came from.
-    pub(super) fn on_echo(&mut self, from: SocketAddr, cookie: Cookie, token: Token) -> Result<(), DropReason> {
-        let known = self.runs.iter().any(|run| run.cookie == cookie);
-        if !known || self.port_at(from).is_none() {
+    pub(super) fn on_echo(&mut self, pair: Pair, cookie: Cookie, token: Token) -> Result<(), DropReason> {
+        let known = self.runs.iter().any(|run| run.cookie == cookie && run.link == pair.link);
+        if !known || self.port_at(pair.remote).is_none() {
             return Err(DropReason::UnknownCookie);
         }
         if self.confirms.len() >= MAX_CONFIRMS {
             return Err(DropReason::QueueFull);
         }
-        self.confirms.push_back((from, cookie, token));
+        self.confirms.push_back((pair, cookie, token));
         Ok(())
+    }
+
+    /// What a cookie under way is for.
+    pub(super) fn purpose(&self, cookie: &Cookie) -> Option<Purpose> {
+        self.runs.iter().find(|run| run.cookie == *cookie).map(|run| run.purpose)
+    }
+
+    /// How many hole-punch ports there are.
+    pub(super) fn ports(&self) -> usize {
+        self.punch_ports.len()
     }
 
     /// The relay says on its stream that this port has confirmed the cookie.
@@ -144,21 +160,23 @@ impl Cookies {
 
     pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         let start = buf.len();
-        let remote = if let Some((remote, cookie, token)) = self.confirms.pop_front() {
+        let Pair { link, remote } = if let Some((pair, cookie, token)) = self.confirms.pop_front() {
             Datagram::Confirm(cookie, token).encode(buf);
-            remote
+            pair
         } else {
-            let (cookie, delay, port) = self.next_due(now)?;
+            let (link, cookie, delay, port) = self.next_due(now)?;
             Datagram::Cookie(cookie, delay).encode(buf);
-            self.address(port)?
+            Pair { link, remote: self.address(port)? }
         };
-        if let Some(at) = self.port_at(remote).and_then(|port| self.sent_at.get_mut(port)) {
+        if link == Link::Main
+            && let Some(at) = self.port_at(remote).and_then(|port| self.sent_at.get_mut(port))
+        {
             *at = now;
         }
-        Some(Transmit { link: Link::Main, remote, ecn: None, size: buf.len() - start, segment_size: None })
+        Some(Transmit::one(link, remote, buf.len() - start))
     }
 
-    fn next_due(&mut self, now: Instant) -> Option<(Cookie, u8, usize)> {
+    fn next_due(&mut self, now: Instant) -> Option<(Link, Cookie, u8, usize)> {
         for run in &mut self.runs {
             for (index, port) in run.ports.iter_mut().enumerate() {
                 if !port.confirmed && port.next <= now {
@@ -166,7 +184,7 @@ impl Cookies {
                     port.sent += 1;
                     port.next = now + Duration::from_millis(gap);
                     let delay = if index < TESTED_PORTS { run.delay } else { 0 };
-                    return Some((run.cookie, delay, index));
+                    return Some((run.link, run.cookie, delay, index));
                 }
             }
         }
@@ -194,7 +212,7 @@ mod tests {
         let now = Instant::now();
         let mut cookies = Cookies::new([203, 0, 113, 10].into());
         cookies.set_ports(now, vec![4434, 4435]);
-        cookies.start(now, [1; 16], Purpose::Registration, 8, DEADLINE);
+        cookies.start(now, [1; 16], Purpose::Registration, Link::Main, 8, DEADLINE);
         (cookies, now)
     }
 
@@ -218,14 +236,13 @@ mod tests {
     fn an_echo_is_confirmed_only_to_the_relay_and_only_for_a_cookie_of_ours() {
         let (mut cookies, now) = started();
         sent(&mut cookies, now);
-        let relay = "203.0.113.10:4434".parse().unwrap();
-        assert_eq!(
-            cookies.on_echo("198.51.100.1:4434".parse().unwrap(), [1; 16], [2; 16]),
-            Err(DropReason::UnknownCookie)
-        );
-        assert_eq!(cookies.on_echo(relay, [9; 16], [2; 16]), Err(DropReason::UnknownCookie));
+        let [relay, other] = ["203.0.113.10:4434", "198.51.100.1:4434"].map(|at| Pair::main(at.parse().unwrap()));
+        let elsewhere = Pair { link: Link::Spare(1), ..relay };
+        for (pair, cookie) in [(other, [1; 16]), (relay, [9; 16]), (elsewhere, [1; 16])] {
+            assert_eq!(cookies.on_echo(pair, cookie, [2; 16]), Err(DropReason::UnknownCookie));
+        }
         assert_eq!(cookies.on_echo(relay, [1; 16], [2; 16]), Ok(()));
-        assert_eq!(sent(&mut cookies, now), [relay]);
+        assert_eq!(sent(&mut cookies, now), [relay.remote]);
     }
 
     #[test]

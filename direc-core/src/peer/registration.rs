@@ -18,7 +18,7 @@ use super::{
     shared::StepAbout,
 };
 use crate::{
-    ConnId, PeerEvent, RelayError,
+    ConnId, Link, PeerEvent, RelayError,
     drops::DropReason,
     quic::tls::late_token,
     step::{Role, Step},
@@ -44,7 +44,7 @@ pub(super) struct Registration {
     ping_at: Option<Instant>,
     life: BindingLife,
     /// Where each hole-punch port has seen this peer.
-    observed: BTreeMap<u8, SocketAddr>,
+    pub(super) observed: BTreeMap<u8, SocketAddr>,
     /// Streams that P3 opened and has not said anything on.
     pub(super) opened: BTreeMap<StreamId, Opened>,
     /// The relay is going down: by when.
@@ -129,7 +129,7 @@ impl Peer {
         registration.refresh_at = Some(self.now + registration.life.until_next());
         registration.refreshed_at = Some(self.now);
         registration.ping_later(self.now, self.shared.timing.refresh_interval);
-        registration.control.expect(cookie);
+        registration.control.expect(cookie, false);
         registration.control.check(self.now);
         let about = StepAbout { role: Role::P4, conn: None, introduction: None, peer: None };
         self.send_cookie(relay, cookie, Purpose::Registration, &about);
@@ -178,9 +178,9 @@ impl Peer {
         let deadline = self.shared.timing.cookie_deadline;
         let delay = match purpose {
             Purpose::Registration => self.relays[relay].life.asks(),
-            Purpose::Introduction(_) => 0,
+            Purpose::Introduction(_) | Purpose::Round(_) => 0,
         };
-        if let Some(address) = self.relays[relay].cookies.start(self.now, cookie, purpose, delay, deadline)
+        if let Some(address) = self.relays[relay].cookies.start(self.now, cookie, purpose, Link::Main, delay, deadline)
             && purpose != Purpose::Registration
         {
             self.context().1.step(about, Step::S7, Some(address));
@@ -188,6 +188,9 @@ impl Peer {
     }
 
     fn on_observed(&mut self, relay: usize, observed: &Observed) {
+        if self.on_looked(relay, observed) {
+            return;
+        }
         let Observed { port, address, .. } = *observed;
         self.events.push_back(PeerEvent::Observed { port, address });
         let before = self.relays[relay].observed.insert(port, address);
@@ -219,6 +222,9 @@ impl Peer {
     }
 
     pub(super) fn on_cookie(&mut self, relay: usize, purpose: Purpose, outcome: Outcome) {
+        if matches!(purpose, Purpose::Round(_)) {
+            return;
+        }
         self.trouble.cookies_blocked = outcome == Outcome::Unanswered;
         let address = self.shared.relay(relay);
         if purpose == Purpose::Registration && self.trouble.cookies_blocked {

@@ -7,6 +7,7 @@ mod introduced;
 mod nudge;
 mod packets;
 mod resumed;
+mod rounds;
 mod transmit;
 
 use std::{
@@ -168,7 +169,7 @@ impl Session {
             quic: Quic::new(endpoint(slot(id), &shared.cids, &mut rng), server),
             handle: None,
             ledger,
-            paths: Paths::new(ctx.now, role, options.policy, rng.fork()),
+            paths: Paths::new(ctx.now, role, options.policy, shared.techniques, rng.fork()),
             nudge: None,
             relay: shared.relay(0),
             deadline: Some(deadline),

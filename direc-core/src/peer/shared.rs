@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
+use super::{restraint::Restraint, spares::Spares};
 use crate::{
     ConnId, NodeId, PeerEvent, StepTaken,
-    config::{PeerTiming, Transport},
+    config::{PeerTiming, Techniques, Transport},
     paths::Reach,
     quic::{cid::CidKey, config::Clock, tls::Tls},
     step::{Role, Step},
@@ -18,6 +19,7 @@ pub(super) struct Shared {
     pub(super) reach: Reach,
     pub(super) timing: PeerTiming,
     pub(super) transport: Transport,
+    pub(super) techniques: Techniques,
 }
 
 impl Shared {
@@ -49,6 +51,8 @@ pub(super) struct Context<'a> {
     pub(super) shared: &'a Shared,
     pub(super) events: &'a mut VecDeque<PeerEvent>,
     pub(super) trouble: &'a mut Trouble,
+    pub(super) spares: &'a mut Spares,
+    pub(super) restraint: &'a mut Restraint,
 }
 
 /// Who and what a step is about.

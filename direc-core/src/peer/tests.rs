@@ -5,12 +5,12 @@ mod resume;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use quinn_proto::Event;
 
 use super::*;
 use crate::{
-    CloseReason, ConnectError, Identity, RelayAddress, RelayError,
+    Arrival, CloseReason, ConnectError, Identity, RelayAddress, RelayError,
     quic::{
         self, Handle, Handled, Quic,
         config::{client, control_transport, endpoint, peer_transport, server},
@@ -18,7 +18,10 @@ use crate::{
         stream::MessageStream,
         tls::{ALPN_PEER, ALPN_RELAY},
     },
-    wire::message::{Addresses, GoAhead, Message, Observed, Offer, Refused, Registered},
+    wire::{
+        datagram::{Datagram, RELAYED_HEADER},
+        message::{Addresses, GoAhead, Message, Observed, Offer, Refused, Registered},
+    },
 };
 
 const RELAY: &str = "203.0.113.10:4433";

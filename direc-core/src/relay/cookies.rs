@@ -32,6 +32,8 @@ pub(super) struct Owner {
     pub(super) peer: Handle,
     /// The introduction it was announced for, by its ID.
     pub(super) introduction: Option<u64>,
+    /// It is from another socket than the peer's own.
+    pub(super) aside: bool,
 }
 
 struct Expected {
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     const COOKIE: Cookie = [1; 16];
-    const OWNER: Owner = Owner { peer: quinn_proto::ConnectionHandle(3), introduction: Some(9) };
+    const OWNER: Owner = Owner { peer: quinn_proto::ConnectionHandle(3), introduction: Some(9), aside: false };
 
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
     fn jar() -> (CookieJar, Instant, SocketAddr) {
@@ -251,7 +253,7 @@ mod tests {
     #[test]
     fn a_cookie_cannot_be_taken_over_by_announcing_it_too() {
         let (mut jar, now, from) = jar();
-        jar.expect(now, COOKIE, Owner { peer: quinn_proto::ConnectionHandle(4), introduction: None });
+        jar.expect(now, COOKIE, Owner { peer: quinn_proto::ConnectionHandle(4), introduction: None, aside: false });
         let token = jar.token(&COOKIE, 0, from);
         assert_eq!(jar.on_confirm(now, &COOKIE, &token, 0, from), Ok(OWNER));
     }

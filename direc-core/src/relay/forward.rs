@@ -75,7 +75,7 @@ impl ForwardQueue {
         self.bytes -= run.data.len();
         buf.extend_from_slice(&run.data);
         let segment_size = (run.packets() > 1).then_some(run.stride);
-        Some(Transmit { link: Link::Main, remote, ecn: run.ecn, size: run.data.len(), segment_size })
+        Some(Transmit { ecn: run.ecn, segment_size, ..Transmit::one(Link::Main, remote, run.data.len()) })
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -159,8 +159,8 @@ impl Relay {
         let secret = self.introductions.rng.bytes();
         let cookie = self.introductions.rng.bytes();
         let channel = self.introductions.new_channel(initiate.channel);
-        self.jar.expect(self.now, initiate.cookie, Owner { peer: client, introduction: Some(id) });
-        self.jar.expect(self.now, cookie, Owner { peer: server, introduction: Some(id) });
+        self.jar.expect(self.now, initiate.cookie, Owner { peer: client, introduction: Some(id), aside: false });
+        self.jar.expect(self.now, cookie, Owner { peer: server, introduction: Some(id), aside: false });
         let mut to_server = MessageStream::new(opened);
         if let Some(connection) = self.quic.get_mut(client) {
             stream.send(connection, &Message::GoAhead(GoAhead { introduction: id, secret, accepted }));

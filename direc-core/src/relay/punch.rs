@@ -29,7 +29,7 @@ impl Relay {
     ) -> Result<(), DropReason> {
         let owner = self.jar.owner(self.now, &cookie, port)?;
         self.jar.ask(&cookie, port, delay);
-        if self.registry.get(owner.peer).is_some_and(|entry| entry.shook_hands_at == from) {
+        if self.registry.get(owner.peer).is_some_and(|entry| entry.shook_hands_at == from && !owner.aside) {
             self.on_proven(owner, port, from, cookie);
             return Ok(());
         }
@@ -57,6 +57,9 @@ impl Relay {
     fn on_proven(&mut self, owner: Owner, port: u8, from: SocketAddr, cookie: Cookie) {
         let delay = self.jar.use_up(&cookie, port);
         let Some(entry) = self.registry.get_mut(owner.peer) else { return };
+        if owner.aside {
+            return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
+        }
         if let Some(delay) = delay {
             self.promises.add(self.now, delay, Promise { peer: owner.peer, port, to: from, cookie });
         }
@@ -77,6 +80,6 @@ impl Relay {
         let Promise { peer, port, to, cookie } = self.promises.poll_due(self.now)?;
         let token = late_token(self.quic.get(peer)?, &cookie, port)?;
         Datagram::LateEcho(cookie, token).encode(buf);
-        Some(Transmit { link: Link::Punch(port), remote: to, ecn: None, size: buf.len(), segment_size: None })
+        Some(Transmit::one(Link::Punch(port), to, buf.len()))
     }
 }

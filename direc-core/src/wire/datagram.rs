@@ -3,6 +3,8 @@
 //! Their first byte is below 0x40, where no QUIC packet begins while the fixed bit is not greased (RFC 9000, section
 //! 17; RFC 9443 sorts protocols by the first byte in the same way).
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
 use crate::drops::DropReason;
 
 /// A cookie's length: 128 bits that nobody guesses.
@@ -22,7 +24,11 @@ pub(crate) const PROBE_LEN: usize = 1200;
 pub(crate) const RELAYED_HEADER: usize = 9;
 
 const ECHO_LEN: usize = 1 + COOKIE_LEN + TOKEN_LEN;
-const PROBE_FIELDS: usize = 1 + TAG_LEN + NONCE_LEN + MAC_LEN;
+/// Length of a check, and of a probe's echo.
+pub(crate) const CHECK_LEN: usize = 1 + TAG_LEN + NONCE_LEN + MAC_LEN;
+/// What a bid's authenticator stands behind, and all of it.
+const BID_TERMS: usize = 2 + 1 + 2 + 16 + 2 + 2 + 2 + 2;
+const BID_LEN: usize = 1 + TAG_LEN + MAC_LEN + BID_TERMS;
 
 const COOKIE: u8 = 0x01;
 const ECHO: u8 = 0x02;
@@ -32,6 +38,7 @@ const PROBE_ECHO: u8 = 0x05;
 const CHECK: u8 = 0x06;
 const LATE_ECHO: u8 = 0x07;
 const RELAYED: u8 = 0x08;
+const BID: u8 = 0x09;
 
 /// First bytes from here on are QUIC's.
 const QUIC_FIRST: u8 = 0x40;
@@ -49,6 +56,66 @@ pub(crate) struct ProbeFields {
     pub(crate) tag: Tag,
     pub(crate) nonce: Nonce,
     pub(crate) mac: Mac,
+}
+
+/// An authenticated bid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub(crate) struct BidFields {
+    pub(crate) tag: Tag,
+    pub(crate) mac: Mac,
+    pub(crate) bid: Bid,
+}
+
+/// What one side will do in a round of punching, and where it expects to be seen then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bid {
+    /// The round's number, from 1.
+    pub(crate) round: u16,
+    /// Its own first punches have gone to where the other's bid said: its NATs are open.
+    pub(crate) open: bool,
+    /// Sockets it punches from.
+    pub(crate) sockets: u16,
+    /// Where the first of them is most likely to be seen.
+    pub(crate) address: SocketAddr,
+    /// If not 0, its NAT counts: the next mapping's port is so much further.
+    pub(crate) step: i16,
+    /// The ports among which its sockets will be seen; one and the same if that is known.
+    pub(crate) ports: (u16, u16),
+}
+
+impl Bid {
+    /// The bytes that are authenticated.
+    pub(crate) fn terms(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(BID_TERMS);
+        out.extend_from_slice(&self.round.to_be_bytes());
+        out.push(u8::from(self.open));
+        out.extend_from_slice(&self.sockets.to_be_bytes());
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        out.extend_from_slice(&ip.octets());
+        out.extend_from_slice(&self.address.port().to_be_bytes());
+        out.extend_from_slice(&self.step.to_be_bytes());
+        out.extend_from_slice(&self.ports.0.to_be_bytes());
+        out.extend_from_slice(&self.ports.1.to_be_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DropReason> {
+        let [open] = array(bytes, 2)?;
+        let ip: [u8; 16] = array(bytes, 5)?;
+        let number = |at| Ok(u16::from_be_bytes(array(bytes, at)?));
+        Ok(Self {
+            round: number(0)?,
+            open: open != 0,
+            sockets: number(3)?,
+            address: SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), number(21)?),
+            step: i16::from_be_bytes(array(bytes, 23)?),
+            ports: (number(25)?, number(27)?),
+        })
+    }
 }
 
 /// A datagram, sorted by its first byte.
@@ -69,6 +136,8 @@ pub(crate) enum Datagram {
     Check(ProbeFields),
     /// The answer to either: the seed's round-tripped data.
     ProbeEcho(ProbeFields),
+    /// Peer to peer, through the relay: what this side will do in a round of punching.
+    Bid(BidFields),
     /// A QUIC packet through the relay, behind [`RELAYED_HEADER`] bytes.
     Relayed { channel: u64 },
     /// A bare QUIC packet.
@@ -107,9 +176,15 @@ impl Datagram {
                 Ok(Self::Probe(ProbeFields::decode(bytes)?))
             }
             PROBE_ECHO | CHECK => {
-                exactly(bytes, PROBE_FIELDS)?;
+                exactly(bytes, CHECK_LEN)?;
                 let fields = ProbeFields::decode(bytes)?;
                 Ok(if first == CHECK { Self::Check(fields) } else { Self::ProbeEcho(fields) })
+            }
+            BID => {
+                exactly(bytes, BID_LEN)?;
+                let terms = bytes.get(BID_LEN - BID_TERMS..).ok_or(DropReason::BadLength)?;
+                let (tag, mac) = (array(bytes, 1)?, array(bytes, 1 + TAG_LEN)?);
+                Ok(Self::Bid(BidFields { tag, mac, bid: Bid::decode(terms)? }))
             }
             RELAYED if bytes.len() > RELAYED_HEADER => {
                 Ok(Self::Relayed { channel: u64::from_be_bytes(array(bytes, 1)?) })
@@ -141,6 +216,12 @@ impl Datagram {
             Self::ProbeEcho(fields) | Self::Check(fields) => {
                 out.push(if matches!(self, Self::Check(_)) { CHECK } else { PROBE_ECHO });
                 fields.encode(out);
+            }
+            Self::Bid(fields) => {
+                out.push(BID);
+                out.extend_from_slice(&fields.tag);
+                out.extend_from_slice(&fields.mac);
+                out.extend_from_slice(&fields.bid.terms());
             }
             Self::Relayed { channel } => {
                 out.push(RELAYED);
@@ -187,7 +268,12 @@ mod tests {
         ProbeFields { tag: [1; TAG_LEN], nonce: [2; NONCE_LEN], mac: [3; MAC_LEN] }
     }
 
-    fn all() -> [Datagram; 7] {
+    fn bid() -> Bid {
+        let address = "198.51.100.7:40000".parse().unwrap();
+        Bid { round: 2, open: true, sockets: 256, address, step: -2, ports: (1024, 65535) }
+    }
+
+    fn all() -> [Datagram; 8] {
         [
             Datagram::Cookie([4; COOKIE_LEN], 25),
             Datagram::Echo([5; COOKIE_LEN], [6; TOKEN_LEN]),
@@ -196,6 +282,7 @@ mod tests {
             Datagram::ProbeEcho(fields()),
             Datagram::Check(fields()),
             Datagram::LateEcho([9; COOKIE_LEN], [8; TOKEN_LEN]),
+            Datagram::Bid(BidFields { tag: [1; TAG_LEN], mac: [3; MAC_LEN], bid: bid() }),
         ]
     }
 
@@ -226,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_never_larger_than_its_request() {
-        let [cookie, echo, confirm, probe, probe_echo, check, late] = all().map(|datagram| bytes(&datagram).len());
+        let [cookie, echo, confirm, probe, probe_echo, check, late, _] = all().map(|datagram| bytes(&datagram).len());
         assert!(echo <= cookie && confirm <= echo);
         assert!(late <= cookie && echo + late <= cookie + confirm, "also with what it brings about later");
         assert!(probe_echo <= probe && probe_echo <= check);

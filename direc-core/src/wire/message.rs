@@ -92,6 +92,9 @@ pub(crate) struct Registered {
 pub(crate) struct Expect {
     #[serde(with = "serde_bytes")]
     pub(crate) cookie: Cookie,
+    /// It comes from another socket than the peer's own: what is seen is the peer's to know, and nobody else's.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) aside: bool,
 }
 
 /// Relay to peer: your cookie has come to my hole-punch port from this address, and it has echoed (S8).

@@ -51,7 +51,7 @@ impl Cast<'_> {
             .iter()
             .filter_map(|note| match &note.what {
                 What::Step(step) => Some((step.role, step.step)),
-                What::Event(_) | What::Detail(_) => None,
+                What::Event(_) | What::Detail(_) | What::Retired(_) => None,
             })
             .collect();
         let (due, pending): (Vec<Incident>, Vec<Incident>) =

@@ -5,15 +5,36 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::BytesMut;
 use direc_core::{Arrival, Link, Transmit};
 
-use super::{Event, HostId, Stuck, World};
-use crate::packet::Packet;
+use super::{Event, Host, HostId, Stuck, World};
+use crate::{
+    packet::{HOPS, Packet},
+    trace::What,
+};
 
 /// Wake-ups of one host without time going on, before it counts as stuck. A node may have good reasons for a few.
 const MAX_SPINS: u32 = 10_000;
 /// Transmits and events after one input, as above.
 const MAX_OUTPUT: u32 = 1_000_000;
 
+/// Where the ports begin that a system gives to sockets without a wish (RFC 6335, section 6).
+const EPHEMERAL: u16 = 49152;
+
+impl Host {
+    /// Opens a spare socket, on the next free port.
+    fn open(&mut self, link: Link) -> Option<u16> {
+        let Link::Spare(_) = link else { return None };
+        let port = (EPHEMERAL..=u16::MAX).find(|port| !self.sockets.contains_key(port))?;
+        self.sockets.insert(port, link);
+        Some(port)
+    }
+}
+
 impl World {
+    /// A spare socket of a host is closed.
+    fn close(&mut self, id: HostId, link: Link) {
+        self.hosts[id.0].sockets.retain(|_, other| *other != link || !matches!(link, Link::Spare(_)));
+    }
+
     /// A host's time has come.
     pub(super) fn wake(&mut self, id: HostId) {
         let now = self.instant();
@@ -55,6 +76,9 @@ impl World {
             }
             let mut told = false;
             while let Some(what) = self.hosts[id.0].node.poll_event(now) {
+                if let What::Retired(link) = what {
+                    self.close(id, link);
+                }
                 self.trace.note(self.now, id, what);
                 told = true;
                 left = left.saturating_sub(1);
@@ -76,9 +100,9 @@ impl World {
 
     /// Cuts a transmit into its datagrams and sends them off.
     fn emit(&mut self, id: HostId, transmit: &Transmit) {
-        let host = &self.hosts[id.0];
+        let host = &mut self.hosts[id.0];
         let port = host.sockets.iter().find(|&(_, link)| *link == transmit.link).map(|(&port, _)| port);
-        let Some(port) = port else { return };
+        let Some(port) = port.or_else(|| host.open(transmit.link)) else { return };
         let src = SocketAddr::new(host.address, port);
         let size = transmit.size.min(self.buf.len());
         let segment = transmit.segment_size.unwrap_or(size).max(1);
@@ -86,7 +110,8 @@ impl World {
         for data in buf[..size].chunks(segment) {
             let number = self.trace.counts.sent;
             let data = BytesMut::from(data);
-            self.send(Packet { id: number, from: id, src, dst: transmit.remote, ecn: transmit.ecn, data });
+            let hops = transmit.hops.unwrap_or(HOPS);
+            self.send(Packet { id: number, from: id, src, dst: transmit.remote, ecn: transmit.ecn, hops, data });
         }
         self.buf = buf;
     }
@@ -95,7 +120,8 @@ impl World {
     pub(super) fn tell_addresses(&mut self, id: HostId) {
         let now = self.instant();
         let host = &mut self.hosts[id.0];
-        let local: Vec<SocketAddr> = host.sockets.keys().map(|&port| SocketAddr::new(host.address, port)).collect();
+        let lasting = host.sockets.iter().filter(|(_, link)| !matches!(link, Link::Spare(_)));
+        let local: Vec<SocketAddr> = lasting.map(|(&port, _)| SocketAddr::new(host.address, port)).collect();
         host.node.network_changed(now, &local);
         self.drain(id);
     }

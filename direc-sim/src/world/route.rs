@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{Event, Hop, HostId, SiteId, World};
 use crate::{
     link::{Fate, Link, LinkConfig},
-    packet::Packet,
+    packet::{HOPS, Packet},
     trace::DropCause,
 };
 
@@ -34,6 +34,9 @@ impl World {
             return self.lose(DropCause::NoRoute, packet);
         }
         for nat in &mut site.boxes {
+            if !packet.hop() {
+                return self.lose(DropCause::Expired, packet);
+            }
             match nat.outbound(self.now, packet.src, packet.dst) {
                 Ok(src) => packet.src = src,
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
@@ -48,6 +51,9 @@ impl World {
         match hop {
             Hop::Core(from) => {
                 self.trace.tapped(self.now, &packet);
+                if !packet.hop() {
+                    return self.lose(DropCause::Expired, packet);
+                }
                 let Some(&to) = self.public.get(&packet.dst.ip()) else {
                     return self.lose(DropCause::NoRoute, packet);
                 };
@@ -68,6 +74,9 @@ impl World {
                     match nat.inbound(self.now, packet.src, packet.dst) {
                         Ok(dst) => packet.dst = dst,
                         Err(why) => return self.lose(DropCause::Nat(why), packet),
+                    }
+                    if !packet.hop() {
+                        return self.lose(DropCause::Expired, packet);
                     }
                 }
                 match site.hosts.get(&packet.dst.ip()) {
@@ -176,7 +185,8 @@ impl World {
                 (stranger, data)
             };
             let dst = SocketAddr::new(self.hosts[host.0].address, port);
-            let packet = Packet { id: u64::MAX, from: host, src, dst, ecn: None, data: data.as_slice().into() };
+            let data = data.as_slice().into();
+            let packet = Packet { id: u64::MAX, from: host, src, dst, ecn: None, hops: HOPS, data };
             let at = self.now + gap * n;
             self.put(at, Event::Packet(packet, Hop::Lan(host)));
         }

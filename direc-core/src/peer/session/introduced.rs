@@ -120,7 +120,7 @@ impl Session {
             self.deadline = Some(ctx.now + ctx.shared.timing.handshake_deadline);
         }
         if self.options.may_go_direct() && !self.is_closing() {
-            self.paths.start(ctx.now + ctx.shared.timing.punch_deadline);
+            self.paths.start(ctx.now, ctx.now + ctx.shared.timing.punch_deadline);
         }
     }
 

@@ -1,9 +1,6 @@
 //! A session's packets on their way in, and what they do to its path (S10–S13).
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{EcnCodepoint, VarInt};
@@ -12,7 +9,7 @@ use super::{MAX_EARLY, Nudge, Session, State, introduced::not_direct, slot, virt
 use crate::{
     CloseReason, ConnectError, DirectFailure, PathPolicy, PeerEvent,
     drops::DropReason,
-    paths::{PathEvent, Via},
+    paths::{Pair, PathEvent, Via},
     peer::shared::Context,
     quic::Handled,
     step::{Role, Step},
@@ -34,6 +31,7 @@ impl Session {
             Datagram::Quic => {}
             Datagram::Check(check) => return self.handle_probe(Via::Relay, false, &check, ctx),
             Datagram::ProbeEcho(echo) => return self.handle_echo(Via::Relay, &echo, ctx),
+            Datagram::Bid(bid) => return self.handle_bid(&bid, ctx),
             Datagram::Probe(_)
             | Datagram::Cookie(..)
             | Datagram::Echo(..)
@@ -56,7 +54,7 @@ impl Session {
     /// A bare packet that carries one of this session's connection IDs.
     pub(in crate::peer) fn handle_direct(
         &mut self,
-        from: SocketAddr,
+        from: Pair,
         ecn: Option<EcnCodepoint>,
         packet: BytesMut,
         ctx: &mut Context<'_>,
@@ -99,11 +97,11 @@ impl Session {
     }
 
     fn on_authentic(&mut self, via: Via, ctx: &mut Context<'_>) {
-        if let Via::Direct(address) = via
+        if let Via::Direct(pair) = via
             && !self.direct_heard
         {
             self.direct_heard = true;
-            ctx.events.push_back(PeerEvent::DirectHeard { conn: self.id, address });
+            ctx.events.push_back(PeerEvent::DirectHeard { conn: self.id, address: pair.remote });
         }
         if self.is_established() {
             self.paths.on_heard(ctx.now, via);
@@ -152,6 +150,9 @@ impl Session {
             return Err(DropReason::NotAccepted);
         }
         let echo = self.paths.on_probe(ctx.now, via, full, probe)?;
+        if let Via::Direct(pair) = via {
+            ctx.restraint.on_answer(pair.remote.ip());
+        }
         if self.echoes.len() >= MAX_ECHOES {
             return Err(DropReason::QueueFull);
         }
@@ -180,8 +181,8 @@ impl Session {
             PathEvent::Punching(address) => {
                 ctx.step(&self.about(), if p2 { Step::S11 } else { Step::S10 }, Some(address));
             }
-            PathEvent::Moved(Via::Direct(address)) => {
-                ctx.step(&self.about(), if p2 { Step::S13 } else { Step::S12 }, Some(address));
+            PathEvent::Moved(Via::Direct(pair)) => {
+                ctx.step(&self.about(), if p2 { Step::S13 } else { Step::S12 }, Some(pair.remote));
                 self.move_quic(ctx);
             }
             PathEvent::Moved(Via::Relay) => {

@@ -1,6 +1,6 @@
 //! A session's packets on their way out: echoes, probes, then QUIC's, by the relay, straight, or both.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use quinn_proto::EcnCodepoint;
@@ -8,14 +8,14 @@ use quinn_proto::EcnCodepoint;
 use super::{Session, State};
 use crate::{
     Link, Transmit,
-    paths::{Paths, Route, Via},
+    paths::{Outgoing, Pair, Paths, Route, Via},
     peer::shared::Context,
-    wire::datagram::{Datagram, RELAYED_HEADER},
+    wire::datagram::{CHECK_LEN, Datagram, PROBE_LEN, RELAYED_HEADER},
 };
 
 /// A copy of packets that went through the relay, to go straight as well.
 pub(super) struct Double {
-    remote: SocketAddr,
+    pair: Pair,
     ecn: Option<EcnCodepoint>,
     segment_size: Option<usize>,
     bytes: Bytes,
@@ -40,32 +40,46 @@ impl Session {
             if let Some(event) = out.event {
                 self.on_path_event(event, ctx);
             }
+            if !self.may_go(&out, ctx) {
+                continue;
+            }
+            let hops = out.hops;
             if let Some(out) = self.single(out.via, out.datagram, buf) {
-                return Some(out);
+                return Some(Transmit { hops, ..out });
             }
         }
         if let Some(double) = self.doubles.pop_front() {
             buf.extend_from_slice(&double.bytes);
-            self.paths.count(Via::Direct(double.remote), buf.len(), 0);
-            let (link, remote, ecn) = (Link::Main, double.remote, double.ecn);
-            return Some(Transmit { link, remote, ecn, size: buf.len(), segment_size: double.segment_size });
+            self.paths.count(Via::Direct(double.pair), buf.len(), 0);
+            let (Pair { link, remote }, ecn) = (double.pair, double.ecn);
+            let one = Transmit::one(link, remote, buf.len());
+            return Some(Transmit { ecn, segment_size: double.segment_size, ..one });
         }
         self.poll_quic(ctx.now, ctx.shared.transport.max_batch, scratch, buf)
     }
 
+    /// Whether a host that has not answered may be sent one more of ours.
+    fn may_go(&self, out: &Outgoing, ctx: &mut Context<'_>) -> bool {
+        let (Via::Direct(pair), Datagram::Probe(_) | Datagram::Check(_)) = (out.via, &out.datagram) else {
+            return true;
+        };
+        let bytes = if matches!(out.datagram, Datagram::Probe(_)) { PROBE_LEN } else { CHECK_LEN };
+        self.paths.has_heard(pair) || ctx.restraint.allows(ctx.now, pair.remote.ip(), bytes)
+    }
+
     /// One of our own datagrams, by this way. `None` if there is none through a relay.
     fn single(&mut self, via: Via, datagram: Datagram, buf: &mut Vec<u8>) -> Option<Transmit> {
-        let remote = match via {
-            Via::Direct(address) => address,
+        let Pair { link, remote } = match via {
+            Via::Direct(pair) => pair,
             Via::Relay => {
                 let channel = self.attachments.current.as_ref()?.channel;
                 Datagram::Relayed { channel }.encode(buf);
-                self.relay
+                Pair::main(self.relay)
             }
         };
         datagram.encode(buf);
         self.paths.count(via, buf.len(), 0);
-        Some(Transmit { link: Link::Main, remote, ecn: None, size: buf.len(), segment_size: None })
+        Some(Transmit::one(link, remote, buf.len()))
     }
 
     fn poll_quic(&mut self, now: Instant, max: usize, scratch: &mut Vec<u8>, buf: &mut Vec<u8>) -> Option<Transmit> {
@@ -74,11 +88,12 @@ impl Session {
         let before = if watch { self.asking() } else { 0 };
         let out = match self.route(now) {
             Route::Hold => None,
-            Route::Direct(remote) => {
+            Route::Direct(pair) => {
                 let out = self.quic.poll_transmit(now, max, buf)?;
-                self.paths.count(Via::Direct(remote), buf.len(), 0);
-                let (size, segment_size) = (buf.len(), out.segment_size);
-                Some(Transmit { link: Link::Main, remote, ecn: out.ecn, size, segment_size })
+                self.paths.count(Via::Direct(pair), buf.len(), 0);
+                let Pair { link, remote } = pair;
+                let one = Transmit::one(link, remote, buf.len());
+                Some(Transmit { ecn: out.ecn, segment_size: out.segment_size, ..one })
             }
             // One at a time while the handshake's budgets are counted.
             Route::Both if !established => self.poll_relayed(now, 1, scratch, buf, |paths| paths.doubles(true)),
@@ -115,7 +130,7 @@ impl Session {
         max: usize,
         scratch: &mut Vec<u8>,
         buf: &mut Vec<u8>,
-        doubles: impl FnOnce(&mut Paths) -> Vec<SocketAddr>,
+        doubles: impl FnOnce(&mut Paths) -> Vec<Pair>,
     ) -> Option<Transmit> {
         let channel = self.attachments.current.as_ref()?.channel;
         scratch.clear();
@@ -126,23 +141,18 @@ impl Session {
             buf.extend_from_slice(packet);
         }
         self.paths.count(Via::Relay, buf.len(), 0);
-        let remotes = doubles(&mut self.paths);
-        if !remotes.is_empty() {
+        let pairs = doubles(&mut self.paths);
+        if !pairs.is_empty() {
             let bytes = Bytes::copy_from_slice(scratch);
-            self.doubles.extend(remotes.into_iter().map(|remote| Double {
-                remote,
+            self.doubles.extend(pairs.into_iter().map(|pair| Double {
+                pair,
                 ecn: out.ecn,
                 segment_size: out.segment_size,
                 bytes: bytes.clone(),
             }));
         }
-        Some(Transmit {
-            link: Link::Main,
-            remote: self.relay,
-            ecn: out.ecn,
-            size: buf.len(),
-            segment_size: out.segment_size.map(|size| size + RELAYED_HEADER),
-        })
+        let segment_size = out.segment_size.map(|size| size + RELAYED_HEADER);
+        Some(Transmit { ecn: out.ecn, segment_size, ..Transmit::one(Link::Main, self.relay, buf.len()) })
     }
 
     pub(in crate::peer) fn is_queued(&self, now: Instant) -> bool {

@@ -14,7 +14,8 @@ fn all() -> Vec<Message> {
     vec![
         Message::Register(Register { listen: true, any: false, ids: vec![id; MAX_CONSENTS], instance: None }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
-        Message::Expect(Expect { cookie: [1; 16] }),
+        Message::Expect(Expect { cookie: [1; 16], aside: false }),
+        Message::Expect(Expect { cookie: [1; 16], aside: true }),
         Message::Observed(Observed { cookie: [1; 16], port: 1, address: "198.51.100.1:5".parse().unwrap() }),
         Message::Initiate(Initiate {
             server: id,
@@ -157,7 +158,7 @@ fn the_documented_bytes_are_what_is_sent() {
     let examples = [
         Message::Register(Register { listen: true, any: false, ids: vec![], instance: None }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
-        Message::Expect(Expect { cookie: [0x22; 16] }),
+        Message::Expect(Expect { cookie: [0x22; 16], aside: false }),
         Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
         Message::Initiate(Initiate {
             server: id,

@@ -1,0 +1,129 @@
+//! What the ports at which a NAT has been seen say of those that come next (RFC 4787, sections 4.1 and 4.2).
+
+use crate::rng::Rng;
+
+/// A NAT that counts leaves gaps of this many ports at most between two mappings of ours: others use it too.
+const MAX_STEP: i32 = 32;
+/// Ports of one subscriber in carriers' port blocks (1,008 is the usual number: 64,512 over 64).
+const BLOCK: u16 = 1008;
+/// Fewer ports in one block than this may be there by chance.
+const BLOCK_EVIDENCE: usize = 4;
+/// NATs leave the well-known ports alone.
+const FIRST: u16 = 1024;
+/// Ports that are tried where the other side's NAT counts: some mappings of others may have come between.
+const COUNTED: u16 = 24;
+/// Guesses at a port that is anywhere: with 256 sockets on the other side one of them hits in 98 of 100 cases.
+const GUESSES: usize = 1024;
+
+/// How a NAT gives out ports to mappings of one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// The same for all destinations: endpoint-independent mapping.
+    Fixed(u16),
+    /// Each mapping another one, `step` further.
+    Counting { next: u16, step: i16 },
+    /// Somewhere among these.
+    Within(u16, u16),
+}
+
+impl Pattern {
+    /// Nothing is known.
+    pub(super) const ANYWHERE: Self = Self::Within(FIRST, u16::MAX);
+
+    /// `fresh`: the ports of one new socket at the relay's hole-punch ports, in the order in which it sent to them, one
+    /// at least. `earlier`: other ports of the same NAT.
+    pub(super) fn of(fresh: &[u16], earlier: &[u16]) -> Self {
+        let (Some(&first), Some(&last)) = (fresh.first(), fresh.last()) else { return Self::ANYWHERE };
+        if fresh.iter().all(|&port| port == first) {
+            return Self::Fixed(first);
+        }
+        let steps: Vec<i32> = fresh.windows(2).map(|pair| i32::from(pair[1]) - i32::from(pair[0])).collect();
+        let counts = |sign: i32| steps.iter().all(|step| (1..=MAX_STEP).contains(&(step * sign)));
+        if counts(1) || counts(-1) {
+            let step = steps.iter().copied().min_by_key(|step| step.abs()).unwrap_or(1) as i16;
+            return Self::Counting { next: last.wrapping_add_signed(step), step };
+        }
+        let all = || fresh.iter().chain(earlier).copied();
+        let (low, high) = (all().min().unwrap_or(FIRST), all().max().unwrap_or(u16::MAX));
+        if all().count() >= BLOCK_EVIDENCE && high - low < BLOCK {
+            return Self::Within(high.saturating_sub(BLOCK - 1).max(FIRST), low.saturating_add(BLOCK - 1));
+        }
+        Self::ANYWHERE
+    }
+
+    /// Whether there is nothing to guess.
+    pub(super) fn is_fixed(self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+}
+
+/// The ports at which to try a NAT of this kind, the likeliest first.
+pub(super) fn guesses(pattern: Pattern, rng: &mut Rng) -> Vec<u16> {
+    match pattern {
+        Pattern::Fixed(port) => vec![port],
+        Pattern::Counting { next, step } => {
+            // Not only by whole steps: where others' mappings come between, every port counts.
+            let each = i32::from(step.signum());
+            let ahead = (0..i32::from(COUNTED)).map(|n| i32::from(next) + each * n);
+            ahead.filter_map(|port| u16::try_from(port).ok()).filter(|&port| port >= FIRST).collect()
+        }
+        Pattern::Within(low, high) => {
+            let mut ports: Vec<u16> = (low..=high).collect();
+            // Fisher and Yates, as far as it is needed: none twice.
+            let wanted = ports.len().min(GUESSES);
+            for at in 0..wanted {
+                let left = (ports.len() - at) as u64;
+                ports.swap(at, at + (rng.u64() % left) as usize);
+            }
+            ports.truncate(wanted);
+            ports
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    #[test]
+    fn a_port_that_every_destination_sees_is_the_next_ones_too() {
+        assert_eq!(Pattern::of(&[4000, 4000], &[17]), Pattern::Fixed(4000));
+        assert_eq!(Pattern::of(&[4000], &[17, 18]), Pattern::Fixed(4000));
+    }
+
+    #[test]
+    fn a_nat_that_counts_is_followed_up_and_down() {
+        assert_eq!(Pattern::of(&[4000, 4001, 4003], &[9]), Pattern::Counting { next: 4004, step: 1 });
+        assert_eq!(Pattern::of(&[4000, 3998], &[9]), Pattern::Counting { next: 3996, step: -2 });
+        assert_eq!(Pattern::of(&[65534, 65535], &[]), Pattern::Counting { next: 0, step: 1 });
+    }
+
+    #[test]
+    fn ports_of_one_block_are_looked_for_where_the_block_can_be() {
+        assert_eq!(Pattern::of(&[10_000, 10_900], &[10_400, 10_100]), Pattern::Within(9_893, 11_007));
+        assert_eq!(Pattern::of(&[10_000, 10_900], &[]), Pattern::Within(1024, 65535), "by chance");
+    }
+
+    #[test]
+    fn ports_without_a_pattern_can_be_anywhere() {
+        assert_eq!(Pattern::of(&[40_000, 2_000], &[1_500, 60_000]), Pattern::Within(1024, 65535));
+        assert_eq!(Pattern::of(&[], &[]), Pattern::Within(1024, 65535));
+    }
+
+    proptest! {
+        #[test]
+        fn no_port_is_tried_twice_and_none_that_nats_do_not_give(
+            fresh in proptest::collection::vec(1024_u16.., 0..6),
+            earlier in proptest::collection::vec(1024_u16.., 0..6),
+            seed: u8,
+        ) {
+            let ports = guesses(Pattern::of(&fresh, &earlier), &mut Rng::new([seed; 32]));
+            let mut sorted = ports.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            prop_assert_eq!(sorted.len(), ports.len());
+            prop_assert!(ports.len() <= GUESSES && ports.iter().all(|&port| port >= FIRST));
+        }
+    }
+}
