@@ -10,9 +10,8 @@ struct View {
 
 impl View {
     fn of(boxes: &[NatConfig]) -> Self {
-        let mapping = |config: &NatConfig| config.translation.map_or(Dependence::Endpoint, |t| t.mapping);
         Self {
-            mapping: boxes.iter().map(mapping).max().unwrap_or(Dependence::Endpoint),
+            mapping: boxes.iter().map(NatConfig::mapping).max().unwrap_or(Dependence::Endpoint),
             filtering: boxes.iter().map(|config| config.filtering).max().unwrap_or(Dependence::Endpoint),
         }
     }
@@ -35,7 +34,7 @@ impl View {
 /// Whether a direct path must come to be between a peer behind these boxes and one behind those, without guessing
 /// ports.
 pub fn goes_direct(one: &[NatConfig], other: &[NatConfig]) -> bool {
-    if one.iter().chain(other).any(|config| config.blocks_udp) {
+    if one.iter().chain(other).any(|config| config.blocks_udp()) {
         return false;
     }
     let (one, other) = (View::of(one), View::of(other));
