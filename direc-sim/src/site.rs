@@ -10,7 +10,7 @@ use crate::{
     link::{Link, LinkConfig},
     nat::{Nat, NatConfig},
     rng::Rng,
-    world::HostId,
+    world::{HostId, SiteId},
 };
 
 /// What a site looks like.
@@ -28,6 +28,9 @@ pub struct SiteConfig {
     pub lan: Duration,
     /// Whether its hosts speak IPv6 instead of IPv4.
     pub v6: bool,
+    /// The site whose inside it is connected to, instead of the internet: a carrier's, whose boxes come after its own. Its
+    /// outermost box must translate.
+    pub carrier: Option<SiteId>,
 }
 
 impl SiteConfig {
@@ -40,6 +43,7 @@ impl SiteConfig {
             down: LinkConfig::default(),
             lan: Duration::from_micros(200),
             v6: false,
+            carrier: None,
         }
     }
 }
@@ -52,6 +56,10 @@ pub(crate) struct Site {
     pub(crate) down: Link,
     pub(crate) lan: Duration,
     pub(crate) hosts: BTreeMap<IpAddr, HostId>,
+    /// The sites that are connected to its inside, by their addresses there.
+    pub(crate) homes: BTreeMap<IpAddr, SiteId>,
+    /// The site whose inside it is connected to.
+    pub(crate) carrier: Option<SiteId>,
     /// The internet's view: these addresses are here.
     pub(crate) public: Vec<IpAddr>,
     /// Addresses of hosts that are here or have been: who comes back gets the old one again.
@@ -64,27 +72,41 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// `rng` gives each box its own stream.
-    pub(crate) fn new(index: u16, config: &SiteConfig, mut rng: impl FnMut() -> Rng) -> Self {
+    /// `rng` gives each box its own stream. `behind` gives addresses inside the carrier, where there is one.
+    pub(crate) fn new(
+        index: u16,
+        config: &SiteConfig,
+        mut behind: impl FnMut() -> Option<IpAddr>,
+        mut rng: impl FnMut() -> Rng,
+    ) -> Self {
         // The outermost NAT has the public address, each one further in an address of the carrier's (RFC 6598).
-        let mut public = Vec::new();
+        let mut public: Vec<IpAddr> = Vec::new();
         let mut boxes: Vec<Nat> = Vec::new();
         for (layer, config) in (0_u8..).zip(config.boxes.iter().rev()) {
-            let address =
-                if public.is_empty() { public_address(index, 1, false) } else { carrier_address(index, layer) };
-            if config.translation.is_some() && public.is_empty() {
-                public.push(address);
+            let outermost = public.is_empty();
+            let address = |n| match outermost {
+                true => behind().unwrap_or_else(|| public_address(index, n, false)),
+                false => carrier_address(index, layer, n),
+            };
+            let externals: Vec<IpAddr> = (1..=Nat::addresses(config)).map(address).collect();
+            if outermost {
+                public.clone_from(&externals);
             }
-            boxes.push(Nat::new(*config, address, rng()));
+            boxes.push(Nat::new(*config, externals, rng()));
         }
         boxes.reverse();
         let translated = !public.is_empty();
+        if config.carrier.is_some() {
+            public.clear();
+        }
         Self {
             boxes,
             up: Link::new(config.up),
             down: Link::new(config.down),
             lan: config.lan,
             hosts: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            carrier: config.carrier,
             public,
             leases: BTreeMap::new(),
             readdressed: 0,
@@ -116,6 +138,19 @@ impl Site {
         address
     }
 
+    /// Connects another site to the inside: the address it gets there.
+    pub(crate) fn connect(&mut self, home: SiteId) -> IpAddr {
+        let number = u8::try_from(self.homes.len()).unwrap_or(u8::MAX);
+        let address = carrier_address(self.index, 63, number.saturating_add(1));
+        self.homes.insert(address, home);
+        address
+    }
+
+    /// Whether its hosts cannot reach each other directly.
+    pub(crate) fn isolates(&self) -> bool {
+        self.boxes.first().is_some_and(|nat| nat.config().isolates)
+    }
+
     /// A host leaves, and its address with it.
     pub(crate) fn dismiss(&mut self, address: IpAddr) {
         self.hosts.remove(&address);
@@ -126,12 +161,14 @@ impl Site {
 
     /// All public addresses become others. What the boxes knew of the old ones is gone.
     pub(crate) fn readdress(&mut self) {
-        let outermost = self.boxes.iter().rposition(|nat| nat.external().is_some());
+        let outermost = self.boxes.iter().rposition(|nat| !nat.externals().is_empty());
         if let Some(nat) = outermost.and_then(|at| self.boxes.get_mut(at)) {
-            let address = public_address(self.index, 128 | self.readdressed, false);
-            self.readdressed = (self.readdressed + 1) & 127;
-            nat.readdress(address);
-            self.public = vec![address];
+            self.public.clear();
+            for _ in nat.externals() {
+                self.public.push(public_address(self.index, 128 | self.readdressed, false));
+                self.readdressed = (self.readdressed + 1) & 127;
+            }
+            nat.readdress(self.public.clone());
             return;
         }
         self.public.clear();
@@ -157,9 +194,9 @@ fn public_address(site: u16, host: u8, v6: bool) -> IpAddr {
     }
 }
 
-fn carrier_address(site: u16, layer: u8) -> IpAddr {
+fn carrier_address(site: u16, layer: u8, host: u8) -> IpAddr {
     let [_, low] = site.to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(100, 64 + (layer & 63), low, 2))
+    IpAddr::V4(Ipv4Addr::new(100, 64 + (layer & 63), low, 1 + host))
 }
 
 #[cfg(test)]
@@ -169,7 +206,7 @@ mod tests {
 
     fn site(boxes: &str, v6: bool) -> (Site, IpAddr) {
         let config = SiteConfig { v6, ..SiteConfig::new("x", stack(boxes).unwrap()) };
-        let mut site = Site::new(3, &config, || Rng::new(1, Purpose::Nat));
+        let mut site = Site::new(3, &config, || None, || Rng::new(1, Purpose::Nat));
         let address = site.adopt(HostId(0));
         (site, address)
     }
@@ -178,14 +215,14 @@ mod tests {
     fn hosts_behind_a_nat_have_private_addresses_and_share_a_public_one() {
         let (site, address) = site("easy", false);
         assert_eq!(address.to_string(), "192.168.3.10");
-        assert_eq!(site.public, [site.boxes[0].external().unwrap()]);
+        assert_eq!(site.public, [site.boxes[0].externals()[0]]);
     }
 
     #[test]
     fn behind_a_carrier_the_home_router_has_no_public_address() {
         let (site, _) = site("double", false);
-        assert_eq!(site.boxes[0].external().unwrap().to_string(), "100.65.3.2");
-        assert_eq!(site.boxes[1].external(), Some(site.public[0]));
+        assert_eq!(site.boxes[0].externals()[0].to_string(), "100.65.3.2");
+        assert_eq!(site.boxes[1].externals(), site.public);
     }
 
     #[test]

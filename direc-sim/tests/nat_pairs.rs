@@ -1,12 +1,19 @@
 //! Which pairs of NATs go direct, against an oracle that knows RFC 4787 and nothing of the protocol.
+//!
+//! What the protocol can do is said in one place: [`must`].
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::time::Duration;
 
-use direc_sim::{Outcome, Scenario, nat::stack, oracle::goes_direct, run};
+use direc_sim::{
+    Outcome, Scenario,
+    nat::stack,
+    oracle::{Verdict, at_home, verdict},
+    run,
+};
 
 const MS: Duration = Duration::from_millis(1);
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 26] = [
     "none",
     "fw",
     "easy",
@@ -23,7 +30,39 @@ const NAMES: [&str; 16] = [
     "adm-apdf",
     "sym",
     "double-sym",
+    "clash",
+    "ban",
+    "hairpin",
+    "short-timeout",
+    "sym-seq",
+    "sym-seq-busy",
+    "cgn-block",
+    "parity",
+    "overload",
+    "eim-apdf-x+arbitrary",
 ];
+
+/// Whether a pair of this kind must go direct, or must not; `None` where it may, and where measures of their own say how
+/// often.
+fn must(verdict: Verdict) -> Option<bool> {
+    match verdict {
+        Verdict::Direct => Some(true),
+        Verdict::Relayed => Some(false),
+        Verdict::Clash | Verdict::Predict | Verdict::Guess => None,
+    }
+}
+
+/// Runs two peers that share a home or a carrier, and holds it against the oracle.
+fn together(what: &str, scenario: &Scenario) {
+    let verdict = at_home(scenario, 0, 1);
+    let outcome = run(scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new(), "{what}");
+    let call = outcome.call(0).unwrap();
+    assert!(call.first_echo().is_some(), "{what} works, relayed or not");
+    if let Some(expected) = must(verdict) {
+        assert_eq!(call.log.path().unwrap().is_direct(), expected, "{what}: {verdict:?}");
+    }
+}
 
 fn pair(one: &str, other: &str, change: fn(Scenario) -> Scenario) -> Outcome {
     let boxes = [stack(one).unwrap(), stack(other).unwrap()];
@@ -40,10 +79,11 @@ fn all_pairs(change: fn(Scenario) -> Scenario) {
             let outcome = pair(one, other, change);
             let call = outcome.call(0).unwrap();
             assert!(call.first_echo().is_some(), "{one} × {other} works, relayed or not");
-            let expected = goes_direct(&stack(one).unwrap(), &stack(other).unwrap());
+            let verdict = verdict(&stack(one).unwrap(), &stack(other).unwrap());
+            let Some(expected) = must(verdict) else { continue };
             let ends = [call.log.path().unwrap(), outcome.accepted(1).next().unwrap().path().unwrap()];
             if ends.iter().any(|path| path.is_direct() != expected) {
-                wrong.push(format!("{one} × {other}: expected direct: {expected}, ended with {ends:?}"));
+                wrong.push(format!("{one} × {other}: {verdict:?}, ended with {ends:?}"));
             }
             if !expected && call.log.not_direct.is_none() {
                 wrong.push(format!("{one} × {other}: not told that it stays on the relay"));
@@ -96,12 +136,32 @@ fn where_udp_is_blocked_the_reason_says_so() {
 }
 
 #[test]
-fn two_peers_in_one_home_reach_each_other() {
-    let mut scenario = Scenario::home_pair(20 * MS, 20 * MS, 20 * MS);
-    scenario.peers[1].home_of = Some(0);
-    let outcome = run(&scenario, 1).unwrap();
-    assert_eq!(outcome.faults(), Vec::<String>::new());
-    assert!(outcome.call(0).unwrap().first_echo().is_some());
+fn two_peers_in_one_home_meet_inside_or_where_their_nat_turns_packets_back() {
+    for home in ["none", "easy", "double", "sym"] {
+        for change in ["", "+isolate", "+isolate+hairpin", "+isolate+hairpin-internal", "+clash+isolate+hairpin"] {
+            let name = if home == "none" { home.to_owned() } else { format!("{home}{change}") };
+            let mut scenario = Scenario::pair([stack(&name).unwrap(), Vec::new()], 20 * MS, 20 * MS, 20 * MS);
+            scenario.peers[1].home_of = Some(0);
+            together(&name, &scenario);
+        }
+    }
+}
+
+#[test]
+fn two_homes_of_one_carrier_meet_where_it_turns_packets_back() {
+    for carrier in
+        ["easy", "eim-apdf-x+hairpin", "eim-apdf-x+hairpin-internal", "sym+hairpin", "eim-eif+hairpin+isolate"]
+    {
+        for (one, other) in
+            [("easy", "easy"), ("eim-eif", "eim-eif-x"), ("sym", "eim-adf"), ("easy", "none"), ("none", "sym")]
+        {
+            let first = if one == "none" { carrier.to_owned() } else { format!("{one}/{carrier}") };
+            let boxes = [stack(&first).unwrap(), stack(other).unwrap()];
+            let mut scenario = Scenario::pair(boxes, 20 * MS, 20 * MS, 20 * MS);
+            scenario.peers[1].carrier_of = Some(0);
+            together(&format!("{one} and {other} behind {carrier}"), &scenario);
+        }
+    }
 }
 
 #[test]

@@ -31,16 +31,17 @@ impl Pattern {
     pub(super) const ANYWHERE: Self = Self::Within(FIRST, u16::MAX);
 
     /// `fresh`: the ports of one new socket at the relay's hole-punch ports, in the order in which it sent to them, one
-    /// at least. `earlier`: other ports of the same NAT.
+    /// at least. `earlier`: those of another socket, likewise.
     pub(super) fn of(fresh: &[u16], earlier: &[u16]) -> Self {
         let (Some(&first), Some(&last)) = (fresh.first(), fresh.last()) else { return Self::ANYWHERE };
         if fresh.iter().all(|&port| port == first) {
             return Self::Fixed(first);
         }
-        let steps: Vec<i32> = fresh.windows(2).map(|pair| i32::from(pair[1]) - i32::from(pair[0])).collect();
-        let counts = |sign: i32| steps.iter().all(|step| (1..=MAX_STEP).contains(&(step * sign)));
+        // A NAT that counts did so before; two random ports in one block are as close by chance.
+        let counts =
+            |sign| [fresh, earlier].iter().all(|ports| steps(ports).all(|n| (1..=MAX_STEP).contains(&(n * sign))));
         if counts(1) || counts(-1) {
-            let step = steps.iter().copied().min_by_key(|step| step.abs()).unwrap_or(1) as i16;
+            let step = steps(fresh).min_by_key(|step| step.abs()).unwrap_or(1) as i16;
             return Self::Counting { next: last.wrapping_add_signed(step), step };
         }
         let all = || fresh.iter().chain(earlier).copied();
@@ -55,6 +56,10 @@ impl Pattern {
     pub(super) fn is_fixed(self) -> bool {
         matches!(self, Self::Fixed(_))
     }
+}
+
+fn steps(ports: &[u16]) -> impl Iterator<Item = i32> {
+    ports.windows(2).map(|pair| i32::from(pair[1]) - i32::from(pair[0]))
 }
 
 /// The ports at which to try a NAT of this kind, the likeliest first.
@@ -103,6 +108,7 @@ mod tests {
     fn ports_of_one_block_are_looked_for_where_the_block_can_be() {
         assert_eq!(Pattern::of(&[10_000, 10_900], &[10_400, 10_100]), Pattern::Within(9_893, 11_007));
         assert_eq!(Pattern::of(&[10_000, 10_900], &[]), Pattern::Within(1024, 65535), "by chance");
+        assert_eq!(Pattern::of(&[10_000, 10_003], &[10_400, 10_100]), Pattern::Within(9_393, 11_007));
     }
 
     #[test]

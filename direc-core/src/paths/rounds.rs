@@ -21,10 +21,14 @@ use super::{
 };
 use crate::{Link, Techniques, rng::Rng, wire::datagram::Bid};
 
-/// Rounds that follow a beginning.
+/// Rounds that follow a beginning, each from its own view of why the ones before have failed.
 const ROUNDS: u8 = 3;
+/// Pauses before further rounds, if ports need not be guessed; the last one repeats. A firewall may forgive meanwhile.
+const LATER: [Duration; 3] = [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300)];
+/// Who follows takes part in further rounds no more often than this.
+const LATER_AT_MOST: Duration = Duration::from_secs(10);
 /// Plain punching's time before the first round, besides two round trips through the relay.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long the relay may take to say what it sees, and the other side to bid.
 const LOOK: Duration = Duration::from_millis(1500);
 const BIDDING: Duration = Duration::from_millis(2500);
@@ -37,10 +41,12 @@ const SOME: u16 = 32;
 const BURST: usize = 8;
 const BURST_GAP: Duration = Duration::from_millis(20);
 /// Where there are few packets to send, they are sent again after each of these pauses.
-const TURNS: [Duration; 3] = [Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800)];
+const TURNS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(400)];
 const FEW: usize = 64;
+/// Whose ports are guessed at waits as long as the other side takes for that.
+const GUESSING: Duration = Duration::from_millis(3000);
 /// How long a round waits for answers after its last packet.
-const LAST_WAIT: Duration = Duration::from_millis(1000);
+const LAST_WAIT: Duration = Duration::from_millis(300);
 
 /// What a round wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +98,8 @@ enum Stage {
 #[derive(Debug)]
 struct Round {
     stage: Stage,
+    /// Whether this side takes its NAT for one that gives another port to each host: all ports of one relay see the same.
+    suspects: bool,
     links: Vec<Link>,
     /// Where the first socket has been seen: by hole-punch port, and other ports of the same NAT.
     seen: Vec<(u8, SocketAddr)>,
@@ -111,8 +119,13 @@ pub(super) struct Rounds {
     /// Number of the current round, or the last one.
     number: u16,
     left: u8,
+    /// Further rounds that there have been, and when the last round ended.
+    later: usize,
+    ended: Option<Instant>,
     /// Whether it is this side that begins rounds: P2.
     begins: bool,
+    /// Whether neither side's ports were to be guessed in the first round.
+    fixed: bool,
     begin_at: Option<Instant>,
     round: Option<Round>,
     need: Option<Need>,
@@ -122,14 +135,25 @@ pub(super) struct Rounds {
 impl Rounds {
     pub(super) fn new(techniques: Techniques, begins: bool) -> Self {
         let (round, need, retired) = (None, None, Vec::new());
-        Self { techniques, number: 0, left: 0, begins, begin_at: None, round, need, retired }
+        Self {
+            techniques,
+            number: 0,
+            left: 0,
+            later: 0,
+            ended: None,
+            begins,
+            fixed: false,
+            begin_at: None,
+            round,
+            need,
+            retired,
+        }
     }
 
     /// Plain punching begins; where it leads nowhere, rounds follow. P2 begins them.
     pub(super) fn plan(&mut self, now: Instant, relayed_rtt: Duration) {
-        self.left = if self.techniques.fresh_sockets { ROUNDS } else { 0 };
-        let wanted = self.begins && self.left > 0 && self.round.is_none() && self.begin_at.is_none();
-        if wanted {
+        (self.left, self.later) = (if self.techniques.fresh_sockets { ROUNDS } else { 0 }, 0);
+        if self.begins && self.left > 0 && self.round.is_none() {
             self.begin_at = Some(now + PATIENCE + relayed_rtt * 2);
         }
     }
@@ -153,10 +177,15 @@ impl Rounds {
 
     fn begin(&mut self, now: Instant, number: u16, keep: &[Link]) {
         self.end(keep);
+        // How many rounds have failed since the beginning.
+        let failed = ROUNDS.saturating_sub(self.left);
+        // P2 in the second round, P4 in the third.
+        let suspects = self.fixed && self.left > 0 && failed == if self.begins { 1 } else { 2 };
         (self.number, self.left) = (number, self.left.saturating_sub(1));
         self.need = Some(Need::Look);
         self.round = Some(Round {
             stage: Stage::Looking { until: now + LOOK },
+            suspects,
             links: Vec::new(),
             seen: Vec::new(),
             earlier: Vec::new(),
@@ -189,7 +218,8 @@ impl Rounds {
 
     /// The other side's bid; P4 begins its round with it. `keep`: sockets that are in use.
     pub(super) fn on_bid(&mut self, now: Instant, bid: Bid, keep: &[Link]) {
-        if !self.begins && bid.round > self.number && self.left > 0 {
+        let rested = self.ended.is_some_and(|ended| ended + LATER_AT_MOST <= now);
+        if !self.begins && bid.round > self.number && (self.left > 0 || rested) {
             self.begin(now, bid.round, keep);
         }
         let number = self.number;
@@ -214,12 +244,30 @@ impl Rounds {
             return Some(act);
         }
         if round.stage == Stage::Over {
-            self.left = if round.is_hopeless(techniques) { 0 } else { self.left };
+            let worth = !round.is_hopeless(techniques);
+            let cheap = worth && !round.has_guessed();
+            if self.left + 1 == ROUNDS {
+                self.fixed = round.is_fixed();
+            }
+            self.left = if worth { self.left } else { 0 };
             self.end(keep);
+            self.ended = Some(now);
             // Who only follows waits for the other's next bid.
-            self.begin_at = (self.left > 0 && self.begins).then_some(now);
+            if self.begins {
+                self.begin_at = self.next_beginning(now, cheap);
+            }
         }
         None
+    }
+
+    /// When the next round begins. `cheap`: whether one without guesses is possible.
+    fn next_beginning(&mut self, now: Instant, cheap: bool) -> Option<Instant> {
+        if self.left > 0 {
+            return Some(now);
+        }
+        let pause = LATER.get(self.later.min(LATER.len() - 1)).filter(|_| cheap)?;
+        self.later += 1;
+        Some(now + *pause)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -237,7 +285,10 @@ impl Round {
             return;
         };
         let fresh: Vec<u16> = self.seen.iter().map(|(_, seen)| seen.port()).collect();
-        let pattern = Pattern::of(&fresh, &self.earlier);
+        let pattern = match Pattern::of(&fresh, &self.earlier) {
+            Pattern::Fixed(_) if self.suspects && techniques.many_sockets => Pattern::ANYWHERE,
+            pattern => pattern,
+        };
         let (sockets, port, step, ports) = match pattern {
             Pattern::Fixed(port) => (1, port, 0, (port, port)),
             Pattern::Counting { next, step } => (1, next, step, (next, next)),
@@ -256,6 +307,18 @@ impl Round {
     fn is_hopeless(&self, techniques: Techniques) -> bool {
         let (Some((_, mine)), Some(theirs)) = (self.mine, self.theirs.map(pattern_of)) else { return false };
         !can_meet(mine, theirs, techniques)
+    }
+
+    /// Whether both sides' ports are known.
+    fn is_fixed(&self) -> bool {
+        let theirs = self.theirs.map(pattern_of);
+        self.mine.is_some_and(|(_, mine)| mine.is_fixed()) && theirs.is_some_and(Pattern::is_fixed)
+    }
+
+    /// Whether either side's ports are guessed at.
+    fn has_guessed(&self) -> bool {
+        let guessed = |pattern| matches!(pattern, Pattern::Within(..));
+        self.mine.is_some_and(|(_, mine)| guessed(mine)) || self.theirs.map(pattern_of).is_some_and(guessed)
     }
 
     /// Goes on as far as time and both bids allow.
@@ -291,8 +354,13 @@ impl Round {
             }
             Stage::Waiting { .. } if self.theirs.is_some_and(|theirs| theirs.open) => self.punch(now, 0, rng),
             Stage::Punching { turn } if self.queue.is_empty() => {
-                let until = now + TURNS.get(turn).copied().unwrap_or(LAST_WAIT);
-                self.stage = Stage::Resting { turn, until };
+                let guessed_at = self.mine.is_some_and(|(_, mine)| matches!(mine, Pattern::Within(..)));
+                let (turn, pause) = match TURNS.get(turn) {
+                    _ if guessed_at => (TURNS.len(), GUESSING),
+                    Some(&pause) => (turn, pause),
+                    None => (turn, LAST_WAIT),
+                };
+                self.stage = Stage::Resting { turn, until: now + pause };
             }
             Stage::Resting { turn, until } if until <= now && turn < TURNS.len() => self.punch(now, turn + 1, rng),
             Stage::Resting { until, .. } if until <= now => self.stage = Stage::Over,
@@ -317,9 +385,15 @@ impl Round {
     /// Lines up a packet by each pair there is to try.
     fn enqueue(&mut self, now: Instant, hops: Option<u8>, rng: &mut Rng) {
         let Some(theirs) = self.theirs else { return };
-        let ports = guesses(pattern_of(theirs), rng);
+        let mut ports = guesses(pattern_of(theirs), rng);
+        // Where its first socket was seen is as good a guess as any, and the right one if only its NAT is suspected.
+        if let Some(first) = ports.first_mut().filter(|_| matches!(pattern_of(theirs), Pattern::Within(..))) {
+            *first = theirs.address.port();
+        }
         let to = |port| SocketAddr::new(theirs.address.ip(), port);
-        let pairs = self.links.iter().flat_map(|&link| ports.iter().map(move |&port| Pair { link, remote: to(port) }));
+        // Many sockets have opened their ways and wait: their packets would come to the other's NATs uninvited.
+        let links = if hops.is_none() && self.links.len() > 1 { &self.links[..1] } else { &self.links[..] };
+        let pairs = links.iter().flat_map(|&link| ports.iter().map(move |&port| Pair { link, remote: to(port) }));
         self.queue = pairs.map(|pair| (pair, hops)).collect();
         self.next = now;
     }

@@ -20,10 +20,13 @@ const MAX_OUTPUT: u32 = 1_000_000;
 const EPHEMERAL: u16 = 49152;
 
 impl Host {
-    /// Opens a spare socket, on the next free port.
+    /// Opens a spare socket, on a free port that no other one had lately.
     fn open(&mut self, link: Link) -> Option<u16> {
-        let Link::Spare(_) = link else { return None };
-        let port = (EPHEMERAL..=u16::MAX).find(|port| !self.sockets.contains_key(port))?;
+        let Link::Spare(number) = link else { return None };
+        let span = u32::from(u16::MAX - EPHEMERAL) + 1;
+        // Below the span, so it fits.
+        let ports = (0..span).map(|n| EPHEMERAL + (number.wrapping_add(n) % span) as u16);
+        let port = ports.into_iter().find(|port| !self.sockets.contains_key(port))?;
         self.sockets.insert(port, link);
         Some(port)
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{Event, Hop, HostId, SiteId, World};
 use crate::{
     link::{Fate, Link, LinkConfig},
+    nat::{NatDrop, Passage},
     packet::{HOPS, Packet},
     trace::DropCause,
 };
@@ -16,7 +17,7 @@ const MAX_GARBAGE: u64 = 1600;
 
 impl World {
     /// A host sends a packet.
-    pub(super) fn send(&mut self, mut packet: Packet) {
+    pub(super) fn send(&mut self, packet: Packet) {
         self.trace.sent(self.now, &packet);
         let host = &self.hosts[packet.from.0];
         let (site_id, cut_off) = (host.site, host.silent || host.away);
@@ -25,6 +26,9 @@ impl World {
         }
         let site = &mut self.sites[site_id.0];
         if let Some(&neighbour) = site.hosts.get(&packet.dst.ip()) {
+            if site.isolates() && neighbour != packet.from {
+                return self.lose(DropCause::Nat(NatDrop::Isolated), packet);
+            }
             let at = self.now + site.lan;
             self.trace.tapped(self.now, &packet);
             self.put(at, Event::Packet(packet, Hop::Lan(neighbour)));
@@ -33,12 +37,32 @@ impl World {
         if packet.dst.is_ipv4() != packet.src.is_ipv4() {
             return self.lose(DropCause::NoRoute, packet);
         }
-        for nat in &mut site.boxes {
+        self.leave_site(site_id, packet);
+    }
+
+    /// A packet is inside a site and not for any of its hosts.
+    fn leave_site(&mut self, site_id: SiteId, mut packet: Packet) {
+        let site = &mut self.sites[site_id.0];
+        if let Some(&home) = site.homes.get(&packet.dst.ip()) {
+            let at = self.now + site.lan;
+            self.put(at, Event::Packet(packet, Hop::Access(home)));
+            return;
+        }
+        for layer in 0..site.boxes.len() {
             if !packet.hop() {
                 return self.lose(DropCause::Expired, packet);
             }
+            let nat = &mut site.boxes[layer];
+            if packet.ip_len() > nat.config().mtu.into() {
+                return self.lose(DropCause::TooBig, packet);
+            }
             match nat.outbound(self.now, packet.src, packet.dst) {
-                Ok(src) => packet.src = src,
+                Ok(Passage::Out(src)) => packet.src = src,
+                Ok(Passage::Back { src, dst }) => {
+                    (packet.src, packet.dst) = (src, dst);
+                    self.trace.tapped(self.now, &packet);
+                    return self.enter(site_id, layer, packet);
+                }
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
             }
         }
@@ -50,6 +74,9 @@ impl World {
     pub(super) fn forward(&mut self, mut packet: Packet, hop: Hop) {
         match hop {
             Hop::Core(from) => {
+                if let Some(carrier) = self.sites[from.0].carrier {
+                    return self.cross_carrier(from, carrier, packet);
+                }
                 self.trace.tapped(self.now, &packet);
                 if !packet.hop() {
                     return self.lose(DropCause::Expired, packet);
@@ -69,22 +96,60 @@ impl World {
                 self.carry(fate, packet, Hop::Door(to));
             }
             Hop::Door(to) => {
-                let site = &mut self.sites[to.0];
-                for nat in site.boxes.iter_mut().rev() {
-                    match nat.inbound(self.now, packet.src, packet.dst) {
-                        Ok(dst) => packet.dst = dst,
-                        Err(why) => return self.lose(DropCause::Nat(why), packet),
-                    }
-                    if !packet.hop() {
-                        return self.lose(DropCause::Expired, packet);
-                    }
-                }
-                match site.hosts.get(&packet.dst.ip()) {
-                    Some(&host) => self.arrive(host, packet),
-                    None => self.lose(DropCause::NoSocket, packet),
-                }
+                let layers = self.sites[to.0].boxes.len();
+                self.enter(to, layers, packet);
             }
             Hop::Lan(host) => self.arrive(host, packet),
+        }
+    }
+
+    /// A packet from a home has come to the inside of its carrier.
+    fn cross_carrier(&mut self, from: SiteId, carrier: SiteId, packet: Packet) {
+        let site = &self.sites[carrier.0];
+        let neighbour = site.homes.get(&packet.dst.ip()).copied();
+        let host = site.hosts.get(&packet.dst.ip()).copied();
+        if (neighbour.is_some() || host.is_some()) && site.isolates() {
+            return self.lose(DropCause::Nat(NatDrop::Isolated), packet);
+        }
+        if neighbour.is_some_and(|to| self.severed.contains(&(from, to))) {
+            return self.lose(DropCause::Silenced, packet);
+        }
+        if let Some(host) = host {
+            let at = self.now + site.lan;
+            self.put(at, Event::Packet(packet, Hop::Lan(host)));
+        } else {
+            self.leave_site(carrier, packet);
+        }
+    }
+
+    /// A packet goes in through a site's innermost `layers` boxes.
+    fn enter(&mut self, to: SiteId, layers: usize, mut packet: Packet) {
+        let site = &mut self.sites[to.0];
+        for nat in site.boxes[..layers].iter_mut().rev() {
+            if packet.ip_len() > nat.config().mtu.into() {
+                return self.lose(DropCause::TooBig, packet);
+            }
+            match nat.inbound(self.now, packet.src, packet.dst) {
+                Ok(dst) => packet.dst = dst,
+                Err(why) => return self.lose(DropCause::Nat(why), packet),
+            }
+            if !packet.hop() {
+                return self.lose(DropCause::Expired, packet);
+            }
+        }
+        if let Some(&home) = site.homes.get(&packet.dst.ip()) {
+            let at = self.now + site.lan;
+            self.put(at, Event::Packet(packet, Hop::Access(home)));
+            return;
+        }
+        match site.hosts.get(&packet.dst.ip()).copied() {
+            // Out and back again takes the time of the local wire, so that time goes on.
+            Some(host) if layers < site.boxes.len() => {
+                let at = self.now + site.lan;
+                self.put(at, Event::Packet(packet, Hop::Lan(host)));
+            }
+            Some(host) => self.arrive(host, packet),
+            None => self.lose(DropCause::NoSocket, packet),
         }
     }
 
