@@ -3,6 +3,7 @@
 //! QUIC sees one constant virtual address; below it each packet goes the way that [`Paths`] says.
 
 mod attachments;
+mod drain;
 mod introduced;
 mod nudge;
 mod packets;
@@ -21,6 +22,7 @@ use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig
 
 pub(super) use attachments::Attachment;
 use attachments::Attachments;
+use drain::Drain;
 use nudge::Nudge;
 
 use super::{
@@ -88,6 +90,7 @@ pub(super) struct Session {
     paths: Paths,
     /// A ping whose answer the data waits for.
     nudge: Option<Nudge>,
+    drain: Drain,
     /// The relay's address that the program was told last.
     relay: SocketAddr,
     deadline: Option<Instant>,
@@ -170,6 +173,7 @@ impl Session {
             ledger,
             paths: Paths::new(ctx.now, role, options.policy, rng.fork()),
             nudge: None,
+            drain: Drain::Over,
             relay: shared.relay(0),
             deadline: Some(deadline),
             was_asked: false,
@@ -261,6 +265,10 @@ impl Session {
             return;
         }
         self.attachments.handle_timeout(ctx.now, &mut self.rng);
+        if self.drain.is_due(ctx.now, &self.ledger) {
+            self.renew_quic(ctx.now, true);
+            self.drain = Drain::settle(ctx.now, self.paths.rtt());
+        }
         if self.nudge.as_mut().is_some_and(|nudge| nudge.poll(ctx.now)) {
             self.ledger.let_ping_pass();
             if let Some(connection) = self.connection_mut() {
@@ -323,11 +331,12 @@ impl Session {
             self.start(ctx);
         }
         let now = ctx.now;
-        if self.was_asked
-            && let Some(connection) = self.connection_mut()
-        {
-            connection.path_changed(now);
-            connection.ping();
+        if self.was_asked {
+            self.ledger.begin(now, false);
+            if let Some(connection) = self.connection_mut() {
+                connection.path_changed(now);
+                connection.ping();
+            }
         }
         self.announce(ctx);
     }
@@ -426,7 +435,7 @@ impl Session {
         };
         let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
-        let quic = quic.into_iter().chain(nudge).min();
+        let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until()).min();
         let introduction = self.deadline.into_iter().chain(attachments).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()
