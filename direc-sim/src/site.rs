@@ -64,8 +64,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// `rng` gives each box its own stream.
-    pub(crate) fn new(index: u16, config: &SiteConfig, mut rng: impl FnMut() -> Rng) -> Self {
+    /// What its two access links leave to chance, and `rng` for each box its own stream.
+    pub(crate) fn new(index: u16, config: &SiteConfig, [up, down]: [Rng; 2], mut rng: impl FnMut() -> Rng) -> Self {
         // The outermost NAT has the public address, each one further in an address of the carrier's (RFC 6598).
         let mut public = Vec::new();
         let mut boxes: Vec<Nat> = Vec::new();
@@ -81,8 +81,8 @@ impl Site {
         let translated = !public.is_empty();
         Self {
             boxes,
-            up: Link::new(config.up),
-            down: Link::new(config.down),
+            up: Link::new(config.up, up),
+            down: Link::new(config.down, down),
             lan: config.lan,
             hosts: BTreeMap::new(),
             public,
@@ -169,7 +169,8 @@ mod tests {
 
     fn site(boxes: &str, v6: bool) -> (Site, IpAddr) {
         let config = SiteConfig { v6, ..SiteConfig::new("x", stack(boxes).unwrap()) };
-        let mut site = Site::new(3, &config, || Rng::new(1, Purpose::Nat));
+        let mut site =
+            Site::new(3, &config, [2, 3].map(|seed| Rng::new(seed, Purpose::Network)), || Rng::new(1, Purpose::Nat));
         let address = site.adopt(HostId(0));
         (site, address)
     }

@@ -91,6 +91,30 @@ enum Hop {
     Lan(HostId),
 }
 
+/// One direction of a wire.
+enum Wire {
+    /// Through the internet, from one site to another.
+    Path(SiteId, SiteId),
+    /// Out of a site.
+    Up(SiteId),
+    /// Into a site.
+    Down(SiteId),
+}
+
+/// The chance of one wire in the world of this seed.
+fn wire(seed: u64, which: Wire) -> Rng {
+    // As many sites as have addresses.
+    let number = |site: SiteId| u16::try_from(site.0).unwrap_or(u16::MAX);
+    Rng::wire(
+        seed,
+        match which {
+            Wire::Path(from, to) => [0, number(from), number(to)],
+            Wire::Up(site) => [1, number(site), 0],
+            Wire::Down(site) => [2, number(site), 0],
+        },
+    )
+}
+
 /// Everything there is.
 pub struct World {
     epoch: Epoch,
@@ -103,7 +127,7 @@ pub struct World {
     public: BTreeMap<IpAddr, SiteId>,
     paths: BTreeMap<(SiteId, SiteId), Link>,
     severed: BTreeSet<(SiteId, SiteId)>,
-    network: Rng,
+    seed: u64,
     nat: Rng,
     garbage: Rng,
     /// The last packets that arrived anywhere, to be played again.
@@ -127,7 +151,7 @@ impl World {
             public: BTreeMap::new(),
             paths: BTreeMap::new(),
             severed: BTreeSet::new(),
-            network: Rng::new(seed, Purpose::Network),
+            seed,
             nat: Rng::new(seed, Purpose::Nat),
             garbage: Rng::new(seed, Purpose::Garbage),
             recent: VecDeque::new(),
@@ -143,7 +167,8 @@ impl World {
         // 65,536 sites have addresses; nobody builds more.
         let index = u16::try_from(id.0).unwrap_or(u16::MAX);
         let nat = &mut self.nat;
-        let site = Site::new(index, config, || Rng::new(nat.below(u64::MAX), Purpose::Nat));
+        let wires = [Wire::Up(id), Wire::Down(id)].map(|which| wire(self.seed, which));
+        let site = Site::new(index, config, wires, || Rng::new(nat.below(u64::MAX), Purpose::Nat));
         self.public.extend(site.public.iter().map(|&address| (address, id)));
         self.sites.push(site);
         self.names.push(config.name.clone());
@@ -152,7 +177,7 @@ impl World {
 
     /// Sets the way through the internet from one site to another; without it there is a perfect wire.
     pub fn set_path(&mut self, from: SiteId, to: SiteId, config: LinkConfig) {
-        self.paths.insert((from, to), Link::new(config));
+        self.paths.insert((from, to), Link::new(config, wire(self.seed, Wire::Path(from, to))));
     }
 
     /// Sets the ways through the internet between two sites, both alike.
