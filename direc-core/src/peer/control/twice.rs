@@ -59,7 +59,7 @@ mod tests {
         let destination = "192.0.2.1:4433".parse().unwrap();
         let transmit = Transmit { destination, ecn: None, size: 3, segment_size: None, src_ip: None };
         let mut twice = Twice::default();
-        let mut copies = |twice: &mut Twice, at: Duration| {
+        let copies = |twice: &mut Twice, at: Duration| {
             twice.on_sent(now + at, &transmit, &[1, 2, 3]);
             let mut buf = Vec::new();
             let copied = twice.poll_transmit(&mut buf).is_some();
