@@ -57,8 +57,9 @@ const MAX_FRESH: u32 = 16;
 const FRESH_AGAIN: Duration = Duration::from_secs(10);
 /// A connection that has carried no data for this long is at rest.
 const IN_USE: Duration = Duration::from_secs(10);
-/// Data that has been unanswered for this long has made QUIC back off by as much (RFC 9002, section 6.2).
-const LONG_WAIT: Duration = Duration::from_secs(1);
+/// Data that has been unanswered for this long has made QUIC back off by as much (RFC 9002, section 6.2): longer than a
+/// path has to answer before it counts as failing, and a person would notice if it lasted twice as long.
+const LONG_WAIT: Duration = Duration::from_millis(300);
 /// Whoever answers keep-alives leads a little behind whoever sends them, so that one side's serve both.
 const FOLLOWER_LAG: Duration = Duration::from_secs(4);
 
@@ -149,6 +150,8 @@ pub(crate) struct Paths {
     /// Since when packets have gone the current way alone, so that their acknowledgements speak for it.
     alone_since: Option<Instant>,
     last_use: Option<Instant>,
+    /// The network has become another since the current path last answered: nobody knows how long nothing has passed.
+    displaced: bool,
     life: BindingLife,
     /// When punching is given up, while it goes on.
     deadline: Option<Instant>,
@@ -176,6 +179,7 @@ impl Paths {
             reason: PathReason::Began,
             alone_since: None,
             last_use: None,
+            displaced: false,
             life: BindingLife::default(),
             deadline: None,
             given_up: false,
@@ -337,7 +341,8 @@ impl Paths {
         {
             self.life.on_survived(rested);
         }
-        let recovered = via == self.current && waited.is_some_and(|waited| waited >= LONG_WAIT);
+        let long = waited.is_some_and(|waited| waited >= LONG_WAIT);
+        let recovered = via == self.current && (long || std::mem::take(&mut self.displaced));
         Ok(self.decide(now).or(recovered.then_some(PathEvent::Recovered)))
     }
 
@@ -348,6 +353,7 @@ impl Paths {
         self.candidates.iter_mut().for_each(|candidate| candidate.forgive(now));
         self.relayed.liveness.forgive(now);
         self.alone_since = None;
+        self.displaced = true;
         match self.current {
             Via::Relay => {
                 self.deadline = Some(punch_until);

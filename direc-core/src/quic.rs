@@ -6,6 +6,7 @@
 pub(crate) mod cid;
 pub(crate) mod config;
 pub(crate) mod controller;
+mod slow_start;
 pub(crate) mod stream;
 pub(crate) mod tls;
 

@@ -454,13 +454,18 @@ impl Relay {
 
     /// The first message on a stream says what the stream is for.
     fn on_fresh(&mut self, handle: Handle, mut stream: MessageStream) {
+        let id = stream.id();
         let Some(connection) = self.quic.get_mut(handle) else { return };
         match stream.receive(connection) {
             None => {
-                self.fresh.insert((handle.0, stream.id()), stream);
+                self.fresh.insert((handle.0, id), stream);
             }
             Some(Received::Message(Message::Register(register))) => self.on_register(handle, stream, register),
-            Some(Received::Message(Message::Initiate(initiate))) => self.on_initiate(handle, stream, &initiate),
+            Some(Received::Message(Message::Initiate(initiate))) => {
+                self.on_initiate(handle, stream, &initiate);
+                // Who thought better of it may have said so in the same packet: nothing else tells of it.
+                self.on_introduction(handle, id);
+            }
             Some(Received::Message(_)) => refuse(&mut stream, connection, RefuseReason::Kind),
             Some(Received::Bad(error)) => refuse(&mut stream, connection, error.reason()),
             Some(Received::Ended) => stream.close(connection),

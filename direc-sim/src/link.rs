@@ -81,22 +81,25 @@ pub enum Fate {
 }
 
 /// One direction of a wire, at work.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Link {
     /// Its properties; may be changed at any time, packets under way are not affected.
     pub config: LinkConfig,
     /// When the last bit accepted so far will have left.
     free_at: Duration,
+    /// What is left to chance, packet by packet: another wire's packets change nothing here.
+    rng: Rng,
 }
 
 impl Link {
-    /// An idle link.
-    pub fn new(config: LinkConfig) -> Self {
-        Self { config, free_at: Duration::ZERO }
+    /// An idle link, and its chance.
+    pub fn new(config: LinkConfig, rng: Rng) -> Self {
+        Self { config, free_at: Duration::ZERO, rng }
     }
 
     /// Takes an IP packet of `size` bytes at time `now`.
-    pub fn send(&mut self, now: Duration, size: usize, rng: &mut Rng) -> Fate {
+    pub fn send(&mut self, now: Duration, size: usize) -> Fate {
+        let rng = &mut self.rng;
         let LinkConfig { delay, jitter, loss, duplicate, reorder, reorder_by, corrupt, rate, queue, mtu } = self.config;
         if size > mtu {
             return Fate::TooBig;
@@ -156,9 +159,9 @@ mod tests {
 
     #[test]
     fn a_perfect_wire_keeps_order_and_time() {
-        let mut link = Link::new(LinkConfig::delay(20 * MS));
+        let mut link = Link::new(LinkConfig::delay(20 * MS), rng());
         for sent in 0..5 {
-            let fate = link.send(sent * MS, 1500, &mut rng());
+            let fate = link.send(sent * MS, 1500);
             assert_eq!(fate, Fate::Arrives { at: (20 + sent) * MS, again: None, corrupt: false });
         }
     }
@@ -166,36 +169,36 @@ mod tests {
     #[test]
     fn a_slow_wire_sends_one_packet_after_the_other() {
         // 1,000 bytes at 8 Mbit/s take 1 ms each.
-        let mut link = Link::new(LinkConfig { rate: Some(8_000_000), ..LinkConfig::delay(10 * MS) });
-        let arrivals: Vec<_> = (0..3).map(|_| at(link.send(Duration::ZERO, 1000, &mut rng()))).collect();
+        let mut link = Link::new(LinkConfig { rate: Some(8_000_000), ..LinkConfig::delay(10 * MS) }, rng());
+        let arrivals: Vec<_> = (0..3).map(|_| at(link.send(Duration::ZERO, 1000))).collect();
         assert_eq!(arrivals, [11 * MS, 12 * MS, 13 * MS]);
-        assert_eq!(at(link.send(50 * MS, 1000, &mut rng())), 61 * MS, "the wire has been idle");
+        assert_eq!(at(link.send(50 * MS, 1000)), 61 * MS, "the wire has been idle");
     }
 
     #[test]
     fn a_full_queue_drops_what_comes_last() {
-        let mut link = Link::new(LinkConfig { rate: Some(8_000_000), queue: 2500, ..LinkConfig::default() });
-        let fates: Vec<_> = (0..4).map(|_| link.send(Duration::ZERO, 1000, &mut rng())).collect();
+        let mut link = Link::new(LinkConfig { rate: Some(8_000_000), queue: 2500, ..LinkConfig::default() }, rng());
+        let fates: Vec<_> = (0..4).map(|_| link.send(Duration::ZERO, 1000)).collect();
         assert!(matches!(fates[1], Fate::Arrives { .. }));
         assert_eq!(fates[2..], [Fate::QueueFull, Fate::QueueFull]);
-        assert!(matches!(link.send(MS, 1000, &mut rng()), Fate::Arrives { .. }), "one has left since");
+        assert!(matches!(link.send(MS, 1000), Fate::Arrives { .. }), "one has left since");
     }
 
     #[test]
     fn packets_bigger_than_the_mtu_vanish() {
-        let mut link = Link::new(LinkConfig { mtu: 1300, ..LinkConfig::default() });
-        assert_eq!(link.send(MS, 1301, &mut rng()), Fate::TooBig);
-        assert_eq!(at(link.send(MS, 1300, &mut rng())), MS);
+        let mut link = Link::new(LinkConfig { mtu: 1300, ..LinkConfig::default() }, rng());
+        assert_eq!(link.send(MS, 1301), Fate::TooBig);
+        assert_eq!(at(link.send(MS, 1300)), MS);
     }
 
     #[test]
     fn loss_duplication_and_reordering_happen_as_often_as_told() {
         let config =
             LinkConfig { loss: 0.2, duplicate: 0.1, reorder: 0.05, reorder_by: 7 * MS, ..LinkConfig::delay(10 * MS) };
-        let (mut link, mut rng) = (Link::new(config), rng());
+        let mut link = Link::new(config, rng());
         let (mut lost, mut twice, mut late) = (0, 0, 0);
         for _ in 0..10_000 {
-            match link.send(Duration::ZERO, 100, &mut rng) {
+            match link.send(Duration::ZERO, 100) {
                 Fate::Arrives { at, again, .. } => {
                     twice += u32::from(again.is_some());
                     late += u32::from(at == 17 * MS);

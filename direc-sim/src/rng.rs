@@ -38,6 +38,18 @@ impl Rng {
         Self(ChaCha8Rng::from_seed(key))
     }
 
+    /// What happens on one wire, of those that this number tells apart: its own stream, so that what goes over one wire
+    /// changes nothing on another.
+    pub(crate) fn wire(seed: u64, number: [u16; 3]) -> Self {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8] = Purpose::Network as u8 + 1;
+        for (place, part) in key[9..].chunks_exact_mut(2).zip(number) {
+            place.copy_from_slice(&part.to_le_bytes());
+        }
+        Self(ChaCha8Rng::from_seed(key))
+    }
+
     /// A number below `bound`, or 0 if there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The product's upper half: no division, and a bias below 2^-32 for the small bounds used here.

@@ -72,10 +72,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// `rng` gives each box its own stream. `behind` gives addresses inside the carrier, where there is one.
+    /// What its two access links leave to chance, and `rng` for each box its own stream. `behind` gives addresses inside
+    /// the carrier, where there is one.
     pub(crate) fn new(
         index: u16,
         config: &SiteConfig,
+        [up, down]: [Rng; 2],
         mut behind: impl FnMut() -> Option<IpAddr>,
         mut rng: impl FnMut() -> Rng,
     ) -> Self {
@@ -101,8 +103,8 @@ impl Site {
         }
         Self {
             boxes,
-            up: Link::new(config.up),
-            down: Link::new(config.down),
+            up: Link::new(config.up, up),
+            down: Link::new(config.down, down),
             lan: config.lan,
             hosts: BTreeMap::new(),
             homes: BTreeMap::new(),
@@ -206,7 +208,8 @@ mod tests {
 
     fn site(boxes: &str, v6: bool) -> (Site, IpAddr) {
         let config = SiteConfig { v6, ..SiteConfig::new("x", stack(boxes).unwrap()) };
-        let mut site = Site::new(3, &config, || None, || Rng::new(1, Purpose::Nat));
+        let wires = [2, 3].map(|seed| Rng::new(seed, Purpose::Network));
+        let mut site = Site::new(3, &config, wires, || None, || Rng::new(1, Purpose::Nat));
         let address = site.adopt(HostId(0));
         (site, address)
     }

@@ -91,6 +91,30 @@ enum Hop {
     Lan(HostId),
 }
 
+/// One direction of a wire.
+enum Wire {
+    /// Through the internet, from one site to another.
+    Path(SiteId, SiteId),
+    /// Out of a site.
+    Up(SiteId),
+    /// Into a site.
+    Down(SiteId),
+}
+
+/// The chance of one wire in the world of this seed.
+fn wire(seed: u64, which: Wire) -> Rng {
+    // As many sites as have addresses.
+    let number = |site: SiteId| u16::try_from(site.0).unwrap_or(u16::MAX);
+    Rng::wire(
+        seed,
+        match which {
+            Wire::Path(from, to) => [0, number(from), number(to)],
+            Wire::Up(site) => [1, number(site), 0],
+            Wire::Down(site) => [2, number(site), 0],
+        },
+    )
+}
+
 /// Everything there is.
 pub struct World {
     epoch: Epoch,
@@ -103,7 +127,7 @@ pub struct World {
     public: BTreeMap<IpAddr, SiteId>,
     paths: BTreeMap<(SiteId, SiteId), Link>,
     severed: BTreeSet<(SiteId, SiteId)>,
-    network: Rng,
+    seed: u64,
     nat: Rng,
     garbage: Rng,
     /// The last packets that arrived anywhere, to be played again.
@@ -127,7 +151,7 @@ impl World {
             public: BTreeMap::new(),
             paths: BTreeMap::new(),
             severed: BTreeSet::new(),
-            network: Rng::new(seed, Purpose::Network),
+            seed,
             nat: Rng::new(seed, Purpose::Nat),
             garbage: Rng::new(seed, Purpose::Garbage),
             recent: VecDeque::new(),
@@ -142,9 +166,10 @@ impl World {
         let id = SiteId(self.sites.len());
         // 65,536 sites have addresses; nobody builds more.
         let index = u16::try_from(id.0).unwrap_or(u16::MAX);
+        let wires = [Wire::Up(id), Wire::Down(id)].map(|which| wire(self.seed, which));
         let (nat, sites) = (&mut self.nat, &mut self.sites);
         let behind = || Some(sites.get_mut(config.carrier?.0)?.connect(id));
-        let site = Site::new(index, config, behind, || Rng::new(nat.below(u64::MAX), Purpose::Nat));
+        let site = Site::new(index, config, wires, behind, || Rng::new(nat.below(u64::MAX), Purpose::Nat));
         self.public.extend(site.public.iter().map(|&address| (address, id)));
         self.sites.push(site);
         self.names.push(config.name.clone());
@@ -153,7 +178,8 @@ impl World {
 
     /// Sets the way through the internet from one site to another; without it there is a perfect wire.
     pub fn set_path(&mut self, from: SiteId, to: SiteId, config: LinkConfig) {
-        self.paths.insert((self.top(from), self.top(to)), Link::new(config));
+        let (from, to) = (self.top(from), self.top(to));
+        self.paths.insert((from, to), Link::new(config, wire(self.seed, Wire::Path(from, to))));
     }
 
     /// The site that a site's packets reach the internet from: its carrier's, or its own.

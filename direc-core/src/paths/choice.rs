@@ -76,6 +76,7 @@ impl Paths {
 
     fn move_to(&mut self, now: Instant, via: Via, reason: PathReason) -> PathEvent {
         (self.current, self.since, self.reason, self.alone_since) = (via, now, reason, None);
+        self.displaced = false;
         match via {
             Via::Direct(_) => {
                 (self.deadline, self.given_up) = (None, false);

@@ -1,6 +1,7 @@
 //! The control connection to P3: QUIC, with the registration on its first stream; connected again when it is lost.
 
 mod pulse;
+mod twice;
 
 use std::{
     net::SocketAddr,
@@ -14,6 +15,7 @@ use quinn_proto::{
 };
 
 use pulse::{Beat, Pulse};
+use twice::Twice;
 
 use crate::{
     ConfigError, NodeId, RelayError,
@@ -116,6 +118,7 @@ pub(super) struct Control {
     /// Connections have no other way than this relay.
     urgent: bool,
     pulse: Pulse,
+    twice: Twice,
     local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
@@ -144,6 +147,7 @@ impl Control {
             rtt: None,
             urgent: false,
             pulse: Pulse::default(),
+            twice: Twice::default(),
             local: Vec::new(),
             events: Vec::new(),
         })
@@ -215,6 +219,7 @@ impl Control {
                     connection.path_changed(now);
                 }
                 self.pulse = Pulse::default();
+                self.twice.begin(now);
                 self.insist(now);
             }
             State::Waiting { until } => *until = now,
@@ -529,11 +534,16 @@ impl Control {
     }
 
     pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<quinn_proto::Transmit> {
-        self.quic.poll_transmit(now, 1, buf)
+        if let Some(copy) = self.twice.poll_transmit(buf) {
+            return Some(copy);
+        }
+        let transmit = self.quic.poll_transmit(now, 1, buf)?;
+        self.twice.on_sent(now, &transmit, buf);
+        Some(transmit)
     }
 
     pub(super) fn is_queued(&self) -> bool {
-        self.quic.is_queued() || !self.events.is_empty()
+        self.quic.is_queued() || self.twice.is_queued() || !self.events.is_empty()
     }
 
     /// The next QUIC timer, and the next deadline of our own.

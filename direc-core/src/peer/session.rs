@@ -3,6 +3,7 @@
 //! QUIC sees one constant virtual address; below it each packet goes the way that [`Paths`] says.
 
 mod attachments;
+mod drain;
 mod introduced;
 mod nudge;
 mod packets;
@@ -22,6 +23,7 @@ use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig
 
 pub(super) use attachments::Attachment;
 use attachments::Attachments;
+use drain::Drain;
 use nudge::Nudge;
 
 use super::{
@@ -89,6 +91,7 @@ pub(super) struct Session {
     paths: Paths,
     /// A ping whose answer the data waits for.
     nudge: Option<Nudge>,
+    drain: Drain,
     /// The relay's address that the program was told last.
     relay: SocketAddr,
     deadline: Option<Instant>,
@@ -171,6 +174,7 @@ impl Session {
             ledger,
             paths: Paths::new(ctx.now, role, options.policy, shared.techniques, rng.fork()),
             nudge: None,
+            drain: Drain::Over,
             relay: shared.relay(0),
             deadline: Some(deadline),
             was_asked: false,
@@ -262,6 +266,10 @@ impl Session {
             return;
         }
         self.attachments.handle_timeout(ctx.now, &mut self.rng);
+        if self.drain.is_due(ctx.now, &self.ledger) {
+            self.renew_quic(ctx.now, true);
+            self.drain = Drain::settle(ctx.now, self.paths.rtt());
+        }
         if self.nudge.as_mut().is_some_and(|nudge| nudge.poll(ctx.now)) {
             self.ledger.let_ping_pass();
             if let Some(connection) = self.connection_mut() {
@@ -324,11 +332,12 @@ impl Session {
             self.start(ctx);
         }
         let now = ctx.now;
-        if self.was_asked
-            && let Some(connection) = self.connection_mut()
-        {
-            connection.path_changed(now);
-            connection.ping();
+        if self.was_asked {
+            self.ledger.begin(now, false);
+            if let Some(connection) = self.connection_mut() {
+                connection.path_changed(now);
+                connection.ping();
+            }
         }
         self.announce(ctx);
     }
@@ -427,7 +436,7 @@ impl Session {
         };
         let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
-        let quic = quic.into_iter().chain(nudge).min();
+        let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until()).min();
         let introduction = self.deadline.into_iter().chain(attachments).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Event, Hop, HostId, SiteId, World};
+use super::{Event, Hop, HostId, SiteId, Wire, World, wire};
 use crate::{
     link::{Fate, Link, LinkConfig},
     nat::{NatDrop, Passage},
@@ -66,7 +66,7 @@ impl World {
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
             }
         }
-        let fate = site.up.send(self.now, packet.ip_len(), &mut self.network);
+        let fate = site.up.send(self.now, packet.ip_len());
         self.carry(fate, packet, Hop::Core(site_id));
     }
 
@@ -87,12 +87,14 @@ impl World {
                 if self.severed.contains(&(from, to)) {
                     return self.lose(DropCause::Silenced, packet);
                 }
-                let path = self.paths.entry((from, to)).or_insert_with(|| Link::new(LinkConfig::default()));
-                let fate = path.send(self.now, packet.ip_len(), &mut self.network);
+                let seed = self.seed;
+                let perfect = || Link::new(LinkConfig::default(), wire(seed, Wire::Path(from, to)));
+                let path = self.paths.entry((from, to)).or_insert_with(perfect);
+                let fate = path.send(self.now, packet.ip_len());
                 self.carry(fate, packet, Hop::Access(to));
             }
             Hop::Access(to) => {
-                let fate = self.sites[to.0].down.send(self.now, packet.ip_len(), &mut self.network);
+                let fate = self.sites[to.0].down.send(self.now, packet.ip_len());
                 self.carry(fate, packet, Hop::Door(to));
             }
             Hop::Door(to) => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{EcnCodepoint, VarInt};
 
-use super::{MAX_EARLY, Nudge, Session, State, introduced::not_direct, slot, virtual_address};
+use super::{MAX_EARLY, Nudge, Session, State, drain::Drain, introduced::not_direct, slot, virtual_address};
 use crate::{
     CloseReason, ConnectError, DirectFailure, PathPolicy, PeerEvent,
     drops::DropReason,
@@ -75,6 +75,7 @@ impl Session {
         let news = (!self.direct_heard && via != Via::Relay) || self.paths.wants_evidence(now, via);
         let before = if news && !self.is_closing() { Some(self.authenticated()) } else { None };
         let acknowledged = self.ledger.acknowledged();
+        self.forget_old_rtt(now);
         self.handle_quic(ecn, packet, ctx)?;
         if before.is_some_and(|before| self.authenticated() > before) {
             self.on_authentic(via, ctx);
@@ -88,6 +89,9 @@ impl Session {
     /// What was sent at `sent` has arrived.
     fn on_acknowledged(&mut self, sent: Instant, ctx: &mut Context<'_>) {
         self.nudge = self.nudge.filter(|nudge| !nudge.is_answered_by(sent));
+        if self.nudge.is_none() && self.drain.held_until().is_none() {
+            self.drain = Drain::Over;
+        }
         let rtt = self.connection().map_or(Duration::ZERO, quinn_proto::Connection::rtt);
         self.paths.on_acknowledged(ctx.now, sent, rtt, self.ledger.is_waiting());
         // An answer to what lay about while one side slept is no round trip; QUIC would pace itself by it for long.
@@ -225,9 +229,13 @@ impl Session {
 
     /// QUIC forgets what it knew of the old path, and both ends ping so that both learn the new one.
     fn move_quic(&mut self, ctx: &mut Context<'_>) {
-        self.refresh_quic(ctx.now);
         if !self.is_established() {
+            self.refresh_quic(ctx.now);
             return;
+        }
+        self.drain = Drain::new(ctx.now, &self.paths.chosen().1, &self.ledger, self.paths.rtt());
+        if self.drain.held_until().is_none() {
+            self.refresh_quic(ctx.now);
         }
         if self.announced {
             ctx.events.push_back(self.path_event());
@@ -237,10 +245,27 @@ impl Session {
     }
 
     pub(super) fn refresh_quic(&mut self, now: Instant) {
+        self.renew_quic(now, false);
+    }
+
+    /// `warm`: data was flowing until now.
+    pub(super) fn renew_quic(&mut self, now: Instant, warm: bool) {
+        self.drain = Drain::Over;
+        self.ledger.begin(now, warm);
         if let Some(connection) = self.connection_mut() {
             connection.path_changed(now);
             connection.ping();
             self.nudge = Some(Nudge::new(now, self.paths.rtt()));
+        }
+    }
+
+    /// The last acknowledgements of what went the old way have come. Their round trips are forgotten, or QUIC would pace
+    /// itself by them for a dozen of the new path's.
+    fn forget_old_rtt(&mut self, now: Instant) {
+        if self.drain.forgets(now)
+            && let Some(connection) = self.connection_mut()
+        {
+            connection.path_changed(now);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use quinn_proto::EcnCodepoint;
 
-use super::{Session, State};
+use super::{Session, State, drain};
 use crate::{
     Link, Transmit,
     paths::{Outgoing, Pair, Paths, Route, Via},
@@ -111,6 +111,11 @@ impl Session {
         let established = matches!(self.state, State::Established | State::Closing);
         match self.paths.route(now, !established) {
             Route::Hold if self.is_closing() && self.attachments.current.is_some() => Route::Relay,
+            // A copy that went straight would overtake all that is under way through the relay.
+            Route::Both if established && self.paths.direct().is_none() && !drain::is_little(&self.ledger) => {
+                Route::Relay
+            }
+            _ if self.drain.held_until().is_some() && !self.is_closing() => Route::Hold,
             route => route,
         }
     }
