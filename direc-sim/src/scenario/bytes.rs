@@ -172,6 +172,8 @@ impl<'a> Bytes<'a> {
             if number > 0 {
                 scenario.peers[number].carrier_of = (self.next() > 200).then_some(0);
             }
+            // One way may be much worse than the other.
+            (scenario.peers[number].up.loss, scenario.peers[number].down.loss) = (self.chance(0.1), self.chance(0.1));
         }
     }
 
