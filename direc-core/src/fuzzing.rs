@@ -122,6 +122,7 @@ pub fn datagram(bytes: &[u8]) {
         | Datagram::Echo(..)
         | Datagram::Confirm(..)
         | Datagram::LateEcho(..)
+        | Datagram::Knock(..)
         | Datagram::Probe(_)
         | Datagram::Check(_)
         | Datagram::ProbeEcho(_) => {

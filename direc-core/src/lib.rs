@@ -44,7 +44,7 @@ pub use event::{
     WakeReason,
 };
 pub use identity::{Identity, KEY_LEN, NodeId};
-pub use peer::{Connection, ConnectionStats, Peer};
+pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use relay::{Relay, RelayStats};
 pub use step::{Role, Step};
 pub use url::{RelayUrl, UrlError};

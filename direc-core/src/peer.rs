@@ -6,6 +6,8 @@ mod control;
 mod cookies;
 mod introduction;
 mod introductions;
+mod knock;
+mod nature;
 mod registration;
 mod session;
 mod shared;
@@ -22,8 +24,10 @@ use bytes::BytesMut;
 use quinn_proto::{EcnCodepoint, StreamId, VarInt};
 
 pub use connection::{Connection, ConnectionStats};
+pub use nature::{Filtering, Mapping, Nature, PortAssignment, Sighting};
 
 use control::Control;
+use nature::Evidence;
 use registration::Registration;
 use session::{Attachment, Session};
 use shared::{Context, Shared, Trouble};
@@ -58,6 +62,8 @@ pub struct Peer {
     /// One for each relay, in the order of the settings.
     relays: Vec<Registration>,
     trouble: Trouble,
+    /// What relays have seen of this peer's NATs.
+    evidence: Evidence,
     /// Shut down, and waiting for the sessions' good-byes.
     leaving: bool,
     sessions: BTreeMap<ConnId, Session>,
@@ -110,6 +116,7 @@ impl Peer {
             relays.push(Registration::new(control, relay.address));
         }
         let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();
+        let evidence = Evidence::new(&addresses);
         let (v4, v6) = (addresses.iter().any(SocketAddr::is_ipv4), addresses.iter().any(SocketAddr::is_ipv6));
         Ok(Self {
             id: config.identity.id(),
@@ -124,6 +131,7 @@ impl Peer {
             },
             relays,
             trouble: Trouble::default(),
+            evidence,
             leaving: false,
             sessions: BTreeMap::new(),
             next_id: 1,
@@ -159,6 +167,11 @@ impl Peer {
     /// Whether registered, and a relay has confirmed this peer's addresses.
     pub fn is_warm(&self) -> bool {
         self.relays.iter().any(|relay| relay.warm)
+    }
+
+    /// What stands between this peer and the world, as far as is known now. [`PeerEvent::Nature`] tells of changes.
+    pub fn nature(&self) -> Nature {
+        self.evidence.nature()
     }
 
     /// Datagrams dropped, by reason.
@@ -283,10 +296,12 @@ impl Peer {
                     .unwrap_or(Err(DropReason::BadProbe))
             }
             Datagram::Echo(cookie, token) => {
-                let mut results = self.relays.iter_mut().map(|relay| relay.cookies.on_echo(from, cookie, token));
+                let all = self.relays.iter_mut().flat_map(|relay| [&mut relay.cookies, &mut relay.knock.cookies]);
+                let mut results = all.map(|cookies| cookies.on_echo(from, cookie, token));
                 results.find(Result::is_ok).unwrap_or(Err(DropReason::UnknownCookie))
             }
             Datagram::LateEcho(cookie, token) => self.on_late_echo(from, cookie, token),
+            Datagram::Knock(cookie, token) => self.on_knock(from, cookie, token),
             // Only a relay takes these.
             Datagram::Cookie(..) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
         }
@@ -321,6 +336,7 @@ impl Peer {
             while let Some((purpose, outcome)) = self.relays[relay].cookies.poll_expired(now) {
                 self.on_cookie(relay, purpose, outcome);
             }
+            self.drive_knock(relay);
         }
         while let Some(&(at, conn, _)) = self.timers.first() {
             if at > now {
@@ -361,7 +377,8 @@ impl Peer {
                 let (remote, ecn) = (out.destination, out.ecn);
                 return Some(Transmit { link: Link::Main, remote, ecn, size: buf.len(), segment_size: None });
             }
-            if let Some(out) = relay.cookies.poll_transmit(now, buf) {
+            let cookies = relay.cookies.poll_transmit(now, buf);
+            if let Some(out) = cookies.or_else(|| relay.knock.cookies.poll_transmit(now, buf)) {
                 return Some(out);
             }
         }
@@ -396,10 +413,13 @@ impl Peer {
     }
 
     fn next_wake(&self) -> Option<Wake> {
-        let queued = |relay: &Registration| relay.control.is_queued() || relay.cookies.is_queued();
+        let queued = |relay: &Registration| {
+            relay.control.is_queued() || relay.cookies.is_queued() || relay.knock.cookies.is_queued()
+        };
         if !self.dirty.is_empty() || !self.sending.is_empty() || self.relays.iter().any(queued) {
             return Some(Wake { at: self.now, why: WakeReason::Queued });
         }
+        let idle = self.sessions.is_empty();
         let relays = self.relays.iter().flat_map(|relay| {
             let (quic, own) = relay.control.poll_timeout();
             [
@@ -407,6 +427,8 @@ impl Peer {
                 own.map(|at| (at, WakeReason::Reconnect)),
                 relay.refresh_due().map(|at| (at, WakeReason::Cookie)),
                 relay.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
+                relay.knock_due(idle).map(|at| (at, WakeReason::Cookie)),
+                relay.knock.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
             ]
         });
         let session = self.timers.first().map(|&(at, _, why)| (at, why));

@@ -215,6 +215,7 @@ impl PeerMachine {
             PeerEvent::Observed { port, address } => {
                 self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);
             }
+            PeerEvent::Nature(nature) => self.feed.publish(now, &PeerNews::Nature(nature), wakes),
             PeerEvent::Step(step) => self.feed.publish(now, &PeerNews::Step(step), wakes),
             PeerEvent::Offered { conn, peer } => self.on_offered(now, conn, peer, wakes),
             PeerEvent::Connected { conn, role, path, .. } => self.on_connected(now, conn, role, path, wakes),

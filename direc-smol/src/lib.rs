@@ -47,9 +47,9 @@ mod socket;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, IdError, Identity, MAX_RELAYS, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus,
-    PeerTiming, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Step, StepTaken, TransportConfig,
-    UrlError,
+    DropReason, Drops, Filtering, IdError, Identity, MAX_RELAYS, Mapping, Nature, NodeId, Path, PathPolicy, PathReason,
+    PathState, PathStatus, PeerTiming, PortAssignment, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl,
+    Role, Sighting, Step, StepTaken, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_core::{ConnId, DirectFailure, NodeId, Path, PathReason, RefuseReason, RelayError, StepTaken};
+use direc_core::{ConnId, DirectFailure, Nature, NodeId, Path, PathReason, RefuseReason, RelayError, StepTaken};
 
 use crate::{
     feed::Watcher,
@@ -63,6 +63,8 @@ pub enum PeerNews {
         /// This peer's address there.
         address: SocketAddr,
     },
+    /// What is known of the NATs in front of this peer has changed.
+    Nature(Nature),
     /// This peer took a step of the seed's.
     Step(StepTaken),
 }

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
 
 use direc_core::{
-    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, NodeId, PeerConfig, PeerTiming, RelayError,
+    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerTiming, RelayError,
     RelayUrl, TransportConfig,
 };
 use rustls::KeyLog;
@@ -201,6 +201,12 @@ impl Peer {
     /// How all connections stand now, also those that wait to be accepted. It keeps none of them open.
     pub fn connections(&self) -> Vec<ConnectionStatus> {
         self.guard.look(PeerMachine::connections)
+    }
+
+    /// What stands between this machine and the world, as far as is known now. [`PeerNews::Nature`](crate::PeerNews)
+    /// tells of changes.
+    pub fn nature(&self) -> Nature {
+        self.guard.look(|machine| machine.core.nature())
     }
 
     /// The news of this peer, from now on.

@@ -28,7 +28,7 @@ use crate::{
     rng::Rng,
     wire::{
         datagram::Cookie,
-        message::{Expect, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register},
+        message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register},
     },
 };
 
@@ -68,10 +68,13 @@ pub(crate) mod close_code {
 pub(super) enum ControlEvent {
     Registered {
         punch_ports: Vec<u16>,
+        knock_port: Option<u16>,
     },
     Observed(Observed),
-    /// The relay hears this peer from another address than before.
-    Seen,
+    /// The relay hears this peer from this address.
+    Seen(SocketAddr),
+    /// The relay has knocked.
+    Knocked(Cookie),
     /// The relay asks to be left within that time.
     Draining(Duration),
     Lost(RelayError),
@@ -232,11 +235,7 @@ impl Control {
     }
 
     fn say_local(&mut self) {
-        if let State::Registered { handle, stream } = &mut self.state
-            && let Some(connection) = self.quic.get_mut(*handle)
-        {
-            stream.send(connection, &Message::Local(Local { addresses: self.local.clone() }));
-        }
+        self.say(&Message::Local(Local { addresses: self.local.clone() }));
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -268,10 +267,19 @@ impl Control {
 
     /// Tells P3 that this cookie is about to arrive (S7).
     pub(super) fn expect(&mut self, cookie: Cookie) {
+        self.say(&Message::Expect(Expect { cookie }));
+    }
+
+    /// Asks P3 for a packet from its knock port.
+    pub(super) fn ask_to_knock(&mut self, cookie: Cookie) {
+        self.say(&Message::Knock(Knock { cookie }));
+    }
+
+    fn say(&mut self, message: &Message) {
         if let State::Registered { handle, stream } = &mut self.state
             && let Some(connection) = self.quic.get_mut(*handle)
         {
-            stream.send(connection, &Message::Expect(Expect { cookie }));
+            stream.send(connection, message);
         }
     }
 
@@ -430,15 +438,19 @@ impl Control {
                 if !self.local.is_empty() {
                     self.say_local();
                 }
-                self.events.push(ControlEvent::Registered { punch_ports });
+                self.events.push(ControlEvent::Registered { punch_ports, knock_port: registered.knock_port });
             }
             (state @ State::Registered { .. }, Message::Observed(observed)) => {
                 self.state = state;
                 self.events.push(ControlEvent::Observed(observed));
             }
-            (state @ State::Registered { .. }, Message::Seen(_)) => {
+            (state @ State::Registered { .. }, Message::Seen(seen)) => {
                 self.state = state;
-                self.events.push(ControlEvent::Seen);
+                self.events.push(ControlEvent::Seen(seen.address));
+            }
+            (state @ State::Registered { .. }, Message::Knocked(knock)) => {
+                self.state = state;
+                self.events.push(ControlEvent::Knocked(knock.cookie));
             }
             (state @ State::Registered { .. }, Message::Drain(drain)) => {
                 self.state = state;

@@ -42,6 +42,8 @@ pub(super) struct PeerEntry {
     pub(super) listening: bool,
     consent: Option<Register>,
     observed: BTreeMap<u8, Observation>,
+    /// When it was last knocked at.
+    pub(super) knocked_at: Option<Instant>,
     /// Addresses on its machine's own networks, by its own word.
     local: Vec<SocketAddr>,
     pub(super) introductions: BTreeSet<u64>,
@@ -158,6 +160,7 @@ impl Registry {
             listening: false,
             consent: None,
             observed: BTreeMap::new(),
+            knocked_at: None,
             local: Vec::new(),
             introductions: BTreeSet::new(),
         };
