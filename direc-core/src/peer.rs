@@ -174,6 +174,11 @@ impl Peer {
         self.evidence.nature()
     }
 
+    /// The relays that know this peer now, each with its round trip, in the order of the settings.
+    pub fn relay_distances(&self) -> Vec<(SocketAddr, Duration)> {
+        self.relays.iter().filter_map(|relay| relay.control.distance()).collect()
+    }
+
     /// Datagrams dropped, by reason.
     pub fn drops(&self) -> &Drops {
         &self.drops

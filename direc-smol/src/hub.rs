@@ -44,6 +44,8 @@ pub(crate) struct PeerMachine {
     pub(crate) signals: Arc<PeerSignals>,
     /// The socket's local address.
     pub(crate) bound: SocketAddr,
+    /// Where machines on the same networks reach it.
+    pub(crate) nearby: Vec<SocketAddr>,
     /// Connections that stand, or have ended and still have handles.
     conns: BTreeMap<ConnId, Conn>,
     attempts: BTreeMap<ConnId, Attempt>,
@@ -84,6 +86,7 @@ impl PeerMachine {
             feed: Feed::new(),
             signals: Arc::default(),
             bound,
+            nearby: Vec::new(),
             conns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
@@ -316,6 +319,7 @@ impl Machine for PeerMachine {
     fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes) {
         self.bound = bound;
         self.core.network_changed(now, &local);
+        self.nearby.clone_from(&local);
         self.feed.publish(now, &PeerNews::NetworkChanged { bound, local }, wakes);
     }
 

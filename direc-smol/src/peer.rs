@@ -1,6 +1,11 @@
 //! A peer on a real socket.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use direc_core::{
     ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerTiming, RelayError,
@@ -116,7 +121,8 @@ impl Peer {
         let mut machine = PeerMachine::new(core, addresses.clone(), bound);
         let (id, signals) = (machine.core.id(), machine.signals.clone());
         let network = network(addresses);
-        machine.core.network_changed(Instant::now(), &network.local(bound));
+        machine.nearby = network.local(bound);
+        machine.core.network_changed(Instant::now(), &machine.nearby);
         let node = Arc::new(Node::new(machine));
         driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
         Ok(Self { guard: Arc::new(Guard(node)), signals, id })
@@ -201,6 +207,16 @@ impl Peer {
     /// How all connections stand now, also those that wait to be accepted. It keeps none of them open.
     pub fn connections(&self) -> Vec<ConnectionStatus> {
         self.guard.look(PeerMachine::connections)
+    }
+
+    /// Where machines on the same networks reach this peer; none if its relays are on this very machine.
+    pub fn nearby_addrs(&self) -> Vec<SocketAddr> {
+        self.guard.look(|machine| machine.nearby.clone())
+    }
+
+    /// The relays that know this peer now, each with its round trip, the preferred one first.
+    pub fn relay_distances(&self) -> Vec<(SocketAddr, Duration)> {
+        self.guard.look(|machine| machine.core.relay_distances())
     }
 
     /// What stands between this machine and the world, as far as is known now. [`PeerNews::Nature`](crate::PeerNews)

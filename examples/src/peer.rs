@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod connect;
+mod netcheck;
 mod news;
 mod options;
 mod paths;
@@ -57,6 +58,7 @@ fn run(started: Instant, out: Out) -> Result<(), Failure> {
     smol::block_on(async {
         match &options.command {
             Command::Serve(serving) => serve::run(begin, serving, asked, interrupted).await,
+            Command::Netcheck => netcheck::run(begin, interrupted).await,
             Command::Client(client) => client::run(begin, client, asked, interrupted).await,
         }
     })

@@ -242,6 +242,12 @@ impl Control {
         matches!(self.state, State::Registered { .. })
     }
 
+    /// The relay's address and the round trip to it, while this peer is registered there.
+    pub(super) fn distance(&self) -> Option<(SocketAddr, Duration)> {
+        let connection = self.current().filter(|_| self.is_registered()).and_then(|handle| self.quic.get(handle))?;
+        Some((self.relay.address, connection.rtt()))
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }

@@ -31,6 +31,10 @@ commands:
   bench ID [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
       Sends (--up, the default) or fetches (--down) as fast as it goes or at R Mbit/s, for 10 seconds unless said
       otherwise. N may end in K, M or G (powers of 1,024).
+  netcheck
+      Says what stands between this machine and the world: whether UDP gets out, the addresses it has outside, how its
+      NATs map and filter, what that means for direct connections, and how far the relays are. Takes some seconds, and
+      a key of its own; with two relays at different addresses it can tell more.
 
 options:
   --relay URL     a relay, as it prints it: direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the
@@ -75,6 +79,7 @@ pub(super) struct Options {
 pub(super) enum Command {
     Serve(Serve),
     Client(Client),
+    Netcheck,
 }
 
 #[derive(Debug)]
@@ -125,6 +130,7 @@ struct Line {
 const SERVE: &[&str] = &["serve"];
 const PING: &[&str] = &["ping"];
 const BENCH: &[&str] = &["bench"];
+const NETCHECK: &[&str] = &["netcheck"];
 const CLIENTS: &[&str] = &["ping", "connect", "bench"];
 
 pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
@@ -223,15 +229,15 @@ impl Line {
     fn options(mut self) -> Result<Options, Failure> {
         let mut words = std::mem::take(&mut self.words).into_iter();
         let Some(command) = words.next() else {
-            return misfit("a command is missing: serve, ping, connect or bench");
+            return misfit("a command is missing: serve, ping, connect, bench or netcheck");
         };
-        if ![SERVE, CLIENTS].concat().contains(&command.as_str()) {
-            return misfit(format!("'{command}' is none of serve, ping, connect, bench"));
+        if ![SERVE, CLIENTS, NETCHECK].concat().contains(&command.as_str()) {
+            return misfit(format!("'{command}' is none of serve, ping, connect, bench, netcheck"));
         }
         if let Some((flag, _)) = self.flags.iter().find(|(_, commands)| !commands.contains(&command.as_str())) {
             return misfit(format!("{flag} does not belong to {command}"));
         }
-        let peer = if command == "serve" { None } else { words.next() };
+        let peer = if [SERVE, NETCHECK].concat().contains(&command.as_str()) { None } else { words.next() };
         if let Some(word) = words.next() {
             return misfit(format!("'{word}' is one word too many"));
         }
@@ -242,6 +248,11 @@ impl Line {
         let (key, status) = (self.key.take(), self.status);
         let command = if command == "serve" {
             Command::Serve(self.serve()?)
+        } else if command == "netcheck" {
+            if key.is_some() {
+                return misfit("--key does not belong to netcheck: it takes a key of its own");
+            }
+            Command::Netcheck
         } else {
             let Some(peer) = peer else {
                 return misfit(format!("{command} needs the other peer's ID: the one that its `serve` prints"));
