@@ -11,6 +11,7 @@ mod nature;
 mod registration;
 mod session;
 mod shared;
+mod whereabouts;
 
 pub(crate) use control::close_code;
 
@@ -34,7 +35,7 @@ use shared::{Context, Shared, Trouble};
 
 use crate::{
     Arrival, ConfigError, ConnId, ConnectOptions, Consent, Link, MAX_RELAYS, MisuseError, NodeId, PeerConfig,
-    PeerEvent, RefuseReason, Transmit, Wake, WakeReason,
+    PeerEvent, PortMapping, RefuseReason, Transmit, Wake, WakeReason,
     drops::{DropReason, Drops},
     paths::{Reach, Via},
     quic::{
@@ -64,6 +65,8 @@ pub struct Peer {
     trouble: Trouble,
     /// What relays have seen of this peer's NATs.
     evidence: Evidence,
+    /// A port of the router's that leads here.
+    mapping: Option<PortMapping>,
     /// Shut down, and waiting for the sessions' good-byes.
     leaving: bool,
     sessions: BTreeMap<ConnId, Session>,
@@ -132,6 +135,7 @@ impl Peer {
             relays,
             trouble: Trouble::default(),
             evidence,
+            mapping: None,
             leaving: false,
             sessions: BTreeMap::new(),
             next_id: 1,

@@ -194,6 +194,11 @@ impl PeerMachine {
         shown
     }
 
+    /// The port to be mapped, as long as this peer is there.
+    pub(crate) fn port(&self) -> Option<u16> {
+        (!self.over).then(|| self.bound.port())
+    }
+
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
         match event {
             PeerEvent::Registered { relay } => {
@@ -219,6 +224,7 @@ impl PeerMachine {
                 self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);
             }
             PeerEvent::Nature(nature) => self.feed.publish(now, &PeerNews::Nature(nature), wakes),
+            PeerEvent::PortMapping(mapping) => self.feed.publish(now, &PeerNews::PortMapping(mapping), wakes),
             PeerEvent::Step(step) => self.feed.publish(now, &PeerNews::Step(step), wakes),
             PeerEvent::Offered { conn, peer } => self.on_offered(now, conn, peer, wakes),
             PeerEvent::Connected { conn, role, path, .. } => self.on_connected(now, conn, role, path, wakes),
@@ -320,6 +326,7 @@ impl Machine for PeerMachine {
         self.bound = bound;
         self.core.network_changed(now, &local);
         self.nearby.clone_from(&local);
+        wakes.ring(&self.signals.network);
         self.feed.publish(now, &PeerNews::NetworkChanged { bound, local }, wakes);
     }
 

@@ -36,6 +36,7 @@ mod news;
 mod node;
 mod outbox;
 mod peer;
+mod portmap;
 mod provider;
 mod recv_stream;
 mod relay;
@@ -47,9 +48,9 @@ mod socket;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, Filtering, IdError, Identity, MAX_RELAYS, Mapping, Nature, NodeId, Path, PathPolicy, PathReason,
-    PathState, PathStatus, PeerTiming, PortAssignment, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl,
-    Role, Sighting, Step, StepTaken, TransportConfig, UrlError,
+    DropReason, Drops, Filtering, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature, NodeId, Path,
+    PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason, RelayError,
+    RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };

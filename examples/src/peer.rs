@@ -99,6 +99,7 @@ impl Begin<'_> {
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
         let first = PeerOptions::new(identity, self.options.relay.clone());
         let mut options = self.options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
+        options.port_mapping = self.options.portmap;
         if let Command::Serve(serving) = &self.options.command {
             options.consent = serving.consent.clone();
         }

@@ -230,8 +230,11 @@ impl Control {
 
     /// Tells P3 this peer's addresses on its machine's own networks.
     pub(super) fn set_local(&mut self, local: &[SocketAddr]) {
-        self.local = local.iter().copied().take(MAX_ADDRESSES).collect();
-        self.say_local();
+        let local: Vec<SocketAddr> = local.iter().copied().take(MAX_ADDRESSES).collect();
+        if self.local != local {
+            self.local = local;
+            self.say_local();
+        }
     }
 
     fn say_local(&mut self) {

@@ -211,6 +211,7 @@ impl Peer {
     /// The relay hears this peer from this address.
     pub(super) fn on_seen(&mut self, relay: usize, address: SocketAddr) {
         let before = self.evidence.on_seen(self.now, relay, address);
+        self.say_where(relay);
         self.tell_nature();
         if before.is_some_and(|before| before != address) {
             self.on_address_changed(relay);

@@ -232,6 +232,11 @@ impl Evidence {
         self.local = local.to_vec();
     }
 
+    /// Where this peer's socket is on its machine's own networks.
+    pub(super) fn local(&self) -> &[SocketAddr] {
+        &self.local
+    }
+
     /// A relay has registered this peer: it has so many hole-punch ports, and is about to say where it sees the rest.
     pub(super) fn on_registered(&mut self, relay: usize, ports: usize) {
         let Some(seen) = self.relays.get_mut(relay) else { return };

@@ -206,6 +206,7 @@ impl Peer {
             return self.on_finding(relay, finding);
         }
         self.evidence.on_observed(self.now, relay, cookie, port, address);
+        self.say_where(relay);
         self.tell_nature();
         self.events.push_back(PeerEvent::Observed { port, address });
         let before = self.relays[relay].observed.insert(port, address);
@@ -333,10 +334,8 @@ impl Peer {
         self.advance(now);
         self.shared.reach.v4 |= local.iter().any(SocketAddr::is_ipv4);
         self.shared.reach.v6 |= local.iter().any(SocketAddr::is_ipv6);
-        for registration in &mut self.relays {
-            registration.control.set_local(local);
-        }
         self.evidence.set_local(local);
+        self.say_where_all();
         self.start_over();
         self.drive();
     }

@@ -21,6 +21,8 @@ use report::{Findings, Relay, Report};
 const REGISTER: Duration = Duration::from_millis(5500);
 /// How long the rest may take: cookies are given up after 5 s, and a knock's answer is one.
 const OBSERVE: Duration = Duration::from_secs(6);
+/// How long the router may take to grant a port: it is near, and NAT-PMP has its turn after half a second.
+const PORT_MAPPING: Duration = Duration::from_millis(1200);
 /// How long a packet to this machine's own address may take to come back.
 const HAIRPIN: Duration = Duration::from_millis(500);
 /// How often to look.
@@ -43,6 +45,8 @@ async fn check(begin: Begin<'_>) -> Result<(), Failure> {
     let mut settings = options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
     // Nothing else is to be done, so nothing has to wait.
     settings.timing.knock_after = Some(Duration::ZERO);
+    settings.port_mapping = options.portmap;
+    let mapped_by = Instant::now() + PORT_MAPPING;
     let asked = settings.relays.len();
     let peer = Peer::bind(settings).await.map_err(Failure::of)?;
     let mut relays = Relays::default();
@@ -57,6 +61,11 @@ async fn check(begin: Begin<'_>) -> Result<(), Failure> {
         Some(address) if nature.translated == Some(true) => Some(hairpin(&peer, address).await),
         _ => None,
     };
+    let at_home = relays.0.keys().all(|relay| relay.ip().is_loopback());
+    let port_mapping = match options.portmap && !at_home {
+        true => Some(port_mapping(&peer, mapped_by).await),
+        false => None,
+    };
     let distances: BTreeMap<SocketAddr, Duration> = peer.relay_distances().into_iter().collect();
     let known = relays.0.into_iter().map(|(address, state)| Relay {
         address,
@@ -66,13 +75,22 @@ async fn check(begin: Begin<'_>) -> Result<(), Failure> {
         blocked: state.blocked,
         error: state.error,
     });
-    let report = Report::new(Findings { relays: known.collect(), nearby: peer.nearby_addrs(), nature, hairpin });
+    let report =
+        Report::new(Findings { relays: known.collect(), nearby: peer.nearby_addrs(), nature, hairpin, port_mapping });
     out.event(&report);
     if !out.json() {
         out.say(&report.to_string());
     }
     peer.close().await;
     if report.is_reached() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// What the router grants by then.
+async fn port_mapping(peer: &Peer, by: Instant) -> String {
+    while peer.port_mapping().is_none() && Instant::now() < by {
+        pause(TICK).await;
+    }
+    peer.port_mapping().map_or("none".to_owned(), |mapping| mapping.to_string())
 }
 
 async fn pause(time: Duration) {

@@ -14,7 +14,7 @@ use crate::{
 const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
 
-usage: peer --relay URL [--relay URL]... [--key FILE] [--status SECONDS] [--json] COMMAND
+usage: peer --relay URL [--relay URL]... [--key FILE] [--status SECONDS] [--no-portmap] [--json] COMMAND
 
 commands:
   serve [--echo] [--allow ID|any]... [--yes]
@@ -48,6 +48,7 @@ options:
                   shows every so often how the connections stand: all their paths, and why the current one was
                   chosen. The signal SIGUSR1 shows it once, also without this flag. On standard error, or with --json
                   as an event
+  --no-portmap    does not ask the router for a port that leads here (by PCP and NAT-PMP; on Linux)
   --json          standard output carries one JSON object a line, and nothing else
   -h, --help      this text
   -V, --version   the version
@@ -72,6 +73,8 @@ pub(super) struct Options {
     pub(super) key: Option<PathBuf>,
     /// How often to show the status unasked.
     pub(super) status: Option<Duration>,
+    /// Whether to ask the router for a port.
+    pub(super) portmap: bool,
     pub(super) command: Command,
 }
 
@@ -110,6 +113,7 @@ struct Line {
     relays: Vec<RelayUrl>,
     key: Option<PathBuf>,
     status: Option<Duration>,
+    no_portmap: bool,
     words: Vec<String>,
     /// Flags that were given, and the commands that know them.
     flags: Vec<(&'static str, &'static [&'static str])>,
@@ -141,6 +145,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
             Arg::Long("json") => {}
             Arg::Long("relay") => line.relay(args::value(&mut parser, "--relay")?)?,
+            Arg::Long("no-portmap") => line.no_portmap = true,
             Arg::Long("status") => line.status = Some(args::duration(&mut parser, "--status")?),
             Arg::Long("key") => line.key = Some(parser.value()?.into()),
             Arg::Value(word) => line.words.push(word.string()?),
@@ -245,7 +250,7 @@ impl Line {
         let Some(relay) = relays.next() else {
             return misfit("--relay URL is missing: the URL that the relay prints");
         };
-        let (key, status) = (self.key.take(), self.status);
+        let (key, status, portmap) = (self.key.take(), self.status, !self.no_portmap);
         let command = if command == "serve" {
             Command::Serve(self.serve()?)
         } else if command == "netcheck" {
@@ -261,7 +266,7 @@ impl Line {
             let path = self.path.unwrap_or_default();
             Command::Client(Client { peer, path, action: self.action(&command)? })
         };
-        Ok(Options { relay, more_relays: relays.collect(), key, status, command })
+        Ok(Options { relay, more_relays: relays.collect(), key, status, portmap, command })
     }
 
     fn serve(self) -> Result<Serve, Failure> {

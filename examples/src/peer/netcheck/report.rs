@@ -14,6 +14,8 @@ pub(super) struct Findings {
     pub(super) nearby: Vec<SocketAddr>,
     pub(super) nature: Nature,
     pub(super) hairpin: Option<bool>,
+    /// What the router has granted, or `none`, if it was asked.
+    pub(super) port_mapping: Option<String>,
 }
 
 /// A relay that has answered, or has not.
@@ -129,7 +131,7 @@ impl Report {
 
     pub(super) fn new(found: Findings) -> Self {
         let verdict = Verdict::of(&found);
-        let Findings { relays, nearby, nature, hairpin } = found;
+        let Findings { relays, nearby, nature, hairpin, port_mapping } = found;
         let punch = relays.iter().any(|relay| relay.reached && !relay.blocked);
         let mut addresses: Vec<String> = nature.sightings.iter().map(|seen| seen.address.to_string()).collect();
         addresses.sort_unstable();
@@ -165,7 +167,7 @@ impl Report {
             }),
             clash_prone: nature.clash_prone,
             hairpin,
-            port_mapping: None,
+            port_mapping,
             verdict,
             meaning: verdict.meaning().to_owned(),
         }
@@ -220,7 +222,13 @@ mod tests {
         let address: SocketAddr = ([203, 0, 113, 10], 4433).into();
         let rtt = Some(Duration::from_millis(20));
         let relay = Relay { address, rtt, reached: true, answers: true, blocked: false, error: None };
-        let mut found = Findings { relays: vec![relay], nearby: Vec::new(), nature: Nature::default(), hairpin: None };
+        let mut found = Findings {
+            relays: vec![relay],
+            nearby: Vec::new(),
+            nature: Nature::default(),
+            hairpin: None,
+            port_mapping: None,
+        };
         change(&mut found);
         found
     }
