@@ -103,6 +103,10 @@ pub struct PeerTiming {
     /// How often the registration is refreshed while it cannot be learnt how long the NATs on the way keep a silent
     /// binding: below the 30 s after which common ones forget. What is learnt takes its place, 4 to 55 s. 25 s.
     pub refresh_interval: Duration,
+    /// How long after the registration is warm, and then while there is no connection, a relay is asked to knock: to send
+    /// one packet that nobody has asked for, which shows what the NAT does with those. Some firewalls shut the sender of
+    /// such a packet out for a while, so not at the very moment when a program is about to connect. 2 s; `None`: never.
+    pub knock_after: Option<Duration>,
 }
 
 impl Default for PeerTiming {
@@ -114,6 +118,7 @@ impl Default for PeerTiming {
             cookie_deadline: Duration::from_secs(5),
             punch_deadline: Duration::from_secs(10),
             refresh_interval: Duration::from_secs(25),
+            knock_after: Some(Duration::from_secs(2)),
         }
     }
 }
@@ -216,6 +221,11 @@ pub struct RelayConfig {
     /// The UDP ports of the hole-punch sockets, on the same IP address as the QUIC socket: at least two, at most 8,
     /// or the relay cannot tell how a NAT maps.
     pub punch_ports: Vec<u16>,
+    /// The UDP port of one more socket of that kind, [`Link::Punch`](crate::Link::Punch) with the number after the last
+    /// hole-punch port's: peers that ask for it get one packet from there, which shows them what their NAT does with
+    /// packets that nobody asked for. `None`, the default: this relay does not knock. With it there are at most 7
+    /// hole-punch ports.
+    pub knock_port: Option<u16>,
     /// The delay between giving P2's address to P4 and giving P4's address to P2 (the seed's Decision). 0.
     pub delay: Duration,
     /// How long P4 may take to answer an offer (S6). 65 s: longer than the peers' own wait, so that theirs speaks.
@@ -232,6 +242,7 @@ impl RelayConfig {
             crypto,
             key_log: None,
             punch_ports,
+            knock_port: None,
             delay: Duration::ZERO,
             answer_deadline: Duration::from_secs(65),
             limits: RelayLimits::default(),
@@ -244,6 +255,7 @@ impl fmt::Debug for RelayConfig {
         f.debug_struct("RelayConfig")
             .field("identity", &self.identity)
             .field("punch_ports", &self.punch_ports)
+            .field("knock_port", &self.knock_port)
             .field("delay", &self.delay)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

@@ -8,7 +8,7 @@ use std::{
 use quinn_proto::{EcnCodepoint, StreamEvent};
 
 use crate::{
-    CloseReason, ConnectError, DirectFailure, NodeId, RefuseReason, RelayError,
+    CloseReason, ConnectError, DirectFailure, Nature, NodeId, PortMapping, RefuseReason, RelayError,
     step::{Role, Step},
 };
 
@@ -221,6 +221,10 @@ pub enum PeerEvent {
         /// This peer's address there.
         address: SocketAddr,
     },
+    /// What is known of the NATs in front of this peer has changed.
+    Nature(Nature),
+    /// The router has mapped a port to this peer, or does not any more.
+    PortMapping(Option<PortMapping>),
     /// A client wants to connect (S5): answer with [`Peer::answer`](crate::Peer::answer) within the deadline.
     Offered {
         /// The connection that will be, if accepted.

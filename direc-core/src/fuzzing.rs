@@ -19,6 +19,11 @@ use crate::{
     },
 };
 
+/// A router's answers to requests for a port mapping, from `start` on.
+pub fn portmap(bytes: &[u8], start: std::time::Instant) {
+    crate::portmap::fuzz(bytes, start);
+}
+
 /// Defaults that an encoded message spells out and a received one may leave out.
 const DEFAULTS: usize = 32;
 
@@ -122,6 +127,7 @@ pub fn datagram(bytes: &[u8]) {
         | Datagram::Echo(..)
         | Datagram::Confirm(..)
         | Datagram::LateEcho(..)
+        | Datagram::Knock(..)
         | Datagram::Probe(_)
         | Datagram::Check(_)
         | Datagram::ProbeEcho(_) => {

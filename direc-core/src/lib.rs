@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod identity;
 mod paths;
 mod peer;
+mod portmap;
 mod quic;
 mod relay;
 mod rng;
@@ -44,7 +45,8 @@ pub use event::{
     WakeReason,
 };
 pub use identity::{Identity, KEY_LEN, NodeId};
-pub use peer::{Connection, ConnectionStats, Peer};
+pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
+pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};
 pub use step::{Role, Step};
 pub use url::{RelayUrl, UrlError};

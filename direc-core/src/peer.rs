@@ -7,11 +7,14 @@ mod control;
 mod cookies;
 mod introduction;
 mod introductions;
+mod knock;
+mod nature;
 mod registration;
 mod restraint;
 mod session;
 mod shared;
 mod spares;
+mod whereabouts;
 
 pub(crate) use control::close_code;
 
@@ -24,8 +27,10 @@ use std::{
 use quinn_proto::{StreamId, VarInt};
 
 pub use connection::{Connection, ConnectionStats};
+pub use nature::{Filtering, Mapping, Nature, PortAssignment, Sighting};
 
 use control::Control;
+use nature::Evidence;
 use registration::Registration;
 use restraint::Restraint;
 use session::{Attachment, Session};
@@ -34,7 +39,7 @@ use spares::Spares;
 
 use crate::{
     ConfigError, ConnId, ConnectOptions, Consent, Link, MAX_RELAYS, MisuseError, NodeId, PeerConfig, PeerEvent,
-    RefuseReason, Transmit, Wake, WakeReason,
+    PortMapping, RefuseReason, Transmit, Wake, WakeReason,
     drops::Drops,
     paths::Reach,
     quic::{
@@ -64,6 +69,10 @@ pub struct Peer {
     trouble: Trouble,
     spares: Spares,
     restraint: Restraint,
+    /// What relays have seen of this peer's NATs.
+    evidence: Evidence,
+    /// A port of the router's that leads here.
+    mapping: Option<PortMapping>,
     /// Shut down, and waiting for the sessions' good-byes.
     leaving: bool,
     sessions: BTreeMap<ConnId, Session>,
@@ -116,6 +125,7 @@ impl Peer {
             relays.push(Registration::new(control, relay.address));
         }
         let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();
+        let evidence = Evidence::new(&addresses);
         let (v4, v6) = (addresses.iter().any(SocketAddr::is_ipv4), addresses.iter().any(SocketAddr::is_ipv6));
         Ok(Self {
             id: config.identity.id(),
@@ -133,6 +143,8 @@ impl Peer {
             trouble: Trouble::default(),
             spares: Spares::default(),
             restraint: Restraint::default(),
+            evidence,
+            mapping: None,
             leaving: false,
             sessions: BTreeMap::new(),
             next_id: 1,
@@ -168,6 +180,16 @@ impl Peer {
     /// Whether registered, and a relay has confirmed this peer's addresses.
     pub fn is_warm(&self) -> bool {
         self.relays.iter().any(|relay| relay.warm)
+    }
+
+    /// What stands between this peer and the world, as far as is known now. [`PeerEvent::Nature`] tells of changes.
+    pub fn nature(&self) -> Nature {
+        self.evidence.nature()
+    }
+
+    /// The relays that know this peer now, each with its round trip, in the order of the settings.
+    pub fn relay_distances(&self) -> Vec<(SocketAddr, Duration)> {
+        self.relays.iter().filter_map(|relay| relay.control.distance()).collect()
     }
 
     /// Datagrams dropped, by reason.
@@ -265,6 +287,7 @@ impl Peer {
             while let Some((purpose, outcome)) = self.relays[relay].cookies.poll_expired(now) {
                 self.on_cookie(relay, purpose, outcome);
             }
+            self.drive_knock(relay);
         }
         while let Some(&(at, conn, _)) = self.timers.first() {
             if at > now {
@@ -304,7 +327,8 @@ impl Peer {
             if let Some(out) = relay.control.poll_transmit(now, buf) {
                 return Some(Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) });
             }
-            if let Some(out) = relay.cookies.poll_transmit(now, buf) {
+            let cookies = relay.cookies.poll_transmit(now, buf);
+            if let Some(out) = cookies.or_else(|| relay.knock.cookies.poll_transmit(now, buf)) {
                 return Some(out);
             }
         }
@@ -339,10 +363,13 @@ impl Peer {
     }
 
     fn next_wake(&self) -> Option<Wake> {
-        let queued = |relay: &Registration| relay.control.is_queued() || relay.cookies.is_queued();
+        let queued = |relay: &Registration| {
+            relay.control.is_queued() || relay.cookies.is_queued() || relay.knock.cookies.is_queued()
+        };
         if !self.dirty.is_empty() || !self.sending.is_empty() || self.relays.iter().any(queued) {
             return Some(Wake { at: self.now, why: WakeReason::Queued });
         }
+        let idle = self.sessions.is_empty();
         let relays = self.relays.iter().flat_map(|relay| {
             let (quic, own) = relay.control.poll_timeout();
             [
@@ -350,6 +377,8 @@ impl Peer {
                 own.map(|at| (at, WakeReason::Reconnect)),
                 relay.refresh_due().map(|at| (at, WakeReason::Cookie)),
                 relay.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
+                relay.knock_due(idle).map(|at| (at, WakeReason::Cookie)),
+                relay.knock.cookies.poll_timeout().map(|at| (at, WakeReason::Cookie)),
             ]
         });
         let session = self.timers.first().map(|&(at, _, why)| (at, why));

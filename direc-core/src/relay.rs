@@ -4,6 +4,7 @@ mod cookies;
 mod forward;
 mod introduction;
 mod introductions;
+mod knocks;
 mod newcomers;
 mod promises;
 mod punch;
@@ -21,6 +22,7 @@ use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, S
 use cookies::{CookieJar, Owner};
 use forward::{ForwardQueue, split_run};
 use introductions::Introductions;
+use knocks::Knocks;
 use newcomers::Newcomers;
 use promises::Promises;
 use registry::Registry;
@@ -45,7 +47,7 @@ use crate::{
     },
 };
 
-/// A relay has so many hole-punch ports, no fewer: with one it could not see how a NAT maps.
+/// A relay has so many hole-punch ports, the knock port among them: with one it could not see how a NAT maps.
 const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Introductions that one peer may begin at once, as streams: quinn-proto keeps a place for each, for every peer.
 const MAX_STREAMS: u32 = 256;
@@ -84,6 +86,7 @@ pub struct Relay {
     queue: ForwardQueue,
     echoes: VecDeque<(u8, SocketAddr, Cookie, Token)>,
     promises: Promises,
+    knocks: Knocks,
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
     drops: Drops,
@@ -100,8 +103,9 @@ impl Relay {
     /// [`ConfigError`] if there are fewer than two or more than eight hole-punch ports, or the crypto provider lacks
     /// TLS 1.3 with AES-128-GCM.
     pub fn new(config: RelayConfig, seed: [u8; 32], now: Instant) -> Result<Self, ConfigError> {
-        if !PUNCH_PORTS.contains(&config.punch_ports.len()) {
-            return Err(ConfigError::Setting("a relay needs 2 to 8 hole-punch ports"));
+        let sockets = config.punch_ports.len() + usize::from(config.knock_port.is_some());
+        if config.punch_ports.len() < *PUNCH_PORTS.start() || sockets > *PUNCH_PORTS.end() {
+            return Err(ConfigError::Setting("a relay needs 2 to 8 hole-punch ports, one to knock from among them"));
         }
         let mut rng = Rng::new(seed);
         let clock = Clock::new(now);
@@ -121,6 +125,7 @@ impl Relay {
             queue: ForwardQueue::new(config.limits.forward_queue),
             echoes: VecDeque::new(),
             promises: Promises::default(),
+            knocks: Knocks::default(),
             events: VecDeque::new(),
             relayed: (0, 0),
             drops: Drops::default(),
@@ -235,6 +240,7 @@ impl Relay {
                 | Datagram::Confirm(..)
                 | Datagram::Echo(..)
                 | Datagram::LateEcho(..)
+                | Datagram::Knock(..)
                 | Datagram::Probe(_)
                 | Datagram::Check(_)
                 | Datagram::ProbeEcho(_)
@@ -329,7 +335,7 @@ impl Relay {
             Datagram::Echo(cookie, token).encode(buf);
             return Some(Transmit::one(Link::Punch(port), remote, buf.len()));
         }
-        let out = self.late_echo(buf).or_else(|| self.queue.poll_transmit(buf));
+        let out = self.late_echo(buf).or_else(|| self.knock(buf)).or_else(|| self.queue.poll_transmit(buf));
         if out.is_none() {
             // The last thing sent may have set timers.
             self.drive();
@@ -344,7 +350,7 @@ impl Relay {
 
     /// When to call [`Self::handle_timeout`] next, and what for.
     pub fn poll_timeout(&mut self) -> Option<Wake> {
-        if self.quic.is_queued() || !self.echoes.is_empty() || !self.queue.is_empty() {
+        if self.quic.is_queued() || !self.echoes.is_empty() || !self.queue.is_empty() || self.knocks.is_queued() {
             return Some(Wake { at: self.now, why: WakeReason::Queued });
         }
         let quic = self.quic.poll_timeout().map(|at| (at, WakeReason::Control));
@@ -411,6 +417,7 @@ impl Relay {
     fn on_gone(&mut self, handle: Handle) {
         self.jar.forget_peer(handle);
         self.promises.forget_peer(handle);
+        self.knocks.forget_peer(handle);
         self.fresh.retain(|(owner, _), _| *owner != handle.0);
         let Some(entry) = self.registry.remove(handle) else { return };
         for id in entry.introductions {
@@ -482,9 +489,11 @@ impl Relay {
             return self.dismiss(handle, close_code::GOODBYE, b"the relay is going down");
         }
         let replaced = self.registry.register(handle, register);
-        let registered = Registered { punch_ports: self.config.punch_ports.clone() };
+        let (punch_ports, knock_port) = (self.config.punch_ports.clone(), self.config.knock_port);
+        let registered = Registered { punch_ports, knock_port };
         if let (Some(entry), Some(connection)) = (self.registry.get_mut(handle), self.quic.get_mut(handle)) {
             stream.send(connection, &Message::Registered(registered));
+            stream.send(connection, &Message::Seen(Seen { address }));
             entry.stream = Some(stream);
         }
         if let Some(old) = replaced {
@@ -496,7 +505,7 @@ impl Relay {
         self.on_registration(handle);
     }
 
-    /// A registered peer announces its cookies on this stream, and nothing else.
+    /// A registered peer announces its cookies on this stream, says where it is, and asks to be knocked at.
     fn on_registration(&mut self, handle: Handle) {
         loop {
             let Some(stream) = self.registry.get_mut(handle).and_then(|entry| entry.stream.as_mut()) else { return };
@@ -511,6 +520,7 @@ impl Relay {
                     );
                 }
                 Some(Received::Message(Message::Local(local))) => self.on_local(handle, &local.addresses),
+                Some(Received::Message(Message::Knock(knock))) => self.on_knock(handle, knock.cookie),
                 Some(Received::Message(_) | Received::Bad(_)) => {
                     return self.dismiss(handle, close_code::MISBEHAVED, b"a message that does not belong there");
                 }

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::BytesMut;
 use direc_core::{
-    Arrival, ConnId, ConnectOptions, Drops, NodeId, Peer, PeerEvent, Role, Transmit, Wake, quic_types::VarInt,
+    Arrival, ConnId, ConnectOptions, Drops, Nature, NodeId, Peer, PeerEvent, Role, Transmit, Wake, quic_types::VarInt,
 };
 
 use crate::{
@@ -206,6 +206,11 @@ impl PeerHost {
         self.peer.drops()
     }
 
+    /// What the peer knows of its NATs.
+    pub fn nature(&self) -> Nature {
+        self.peer.nature()
+    }
+
     fn start(&mut self, at: Duration, conn: ConnId, work: Work) {
         let Some(mut connection) = self.peer.connection(conn) else { return };
         let (streams, log) = (self.app.streams.entry(conn).or_default(), self.app.conns.entry(conn).or_default());
@@ -247,6 +252,7 @@ impl PeerHost {
             PeerEvent::Observed { port, address } => {
                 return What::Detail(format!("seen as {address} at hole-punch port {port}"));
             }
+            PeerEvent::Nature(nature) => return What::Detail(format!("behind: {nature}")),
             PeerEvent::Offered { conn, peer } => {
                 let (accept, after) = match app.answer {
                     Answer::Accept(after) => (Some(true), after),

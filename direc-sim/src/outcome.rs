@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use direc_core::{Drops, NodeId, RelayStats, Role};
+use direc_core::{Drops, Nature, NodeId, RelayStats, Role};
 
 use crate::{
     app::{Answer, ConnLog},
@@ -30,6 +30,8 @@ pub struct PeerOutcome {
     pub boxes: Vec<NatConfig>,
     /// Datagrams it did not take, by reason.
     pub drops: Drops,
+    /// What it knew of its NATs in the end.
+    pub nature: Nature,
 }
 
 /// What came of a run. All times count from the beginning of the world; the calls' from [`Outcome::start`].

@@ -64,6 +64,8 @@ pub enum Kind {
     CookieConfirm,
     /// The hole-punch port's second answer, when it was asked for one.
     LateEcho,
+    /// A packet from the relay that the peer's NATs have not asked for.
+    Knock,
     /// A probe of a direct path (S10, S11).
     Probe,
     /// Its echo: round-tripped data (S12, S13).
@@ -92,6 +94,7 @@ impl Kind {
             Some(0x05) => Self::ProbeEcho,
             Some(0x06) => Self::Check,
             Some(0x07) => Self::LateEcho,
+            Some(0x09) => Self::Knock,
             // RFC 9000, section 17: header form, fixed bit, long packet type.
             Some(first @ 0xc0..) => match first >> 4 & 0b11 {
                 0 => Self::Initial,
@@ -116,6 +119,7 @@ impl Kind {
             Self::CookieEcho => "cookie echo",
             Self::CookieConfirm => "cookie confirm",
             Self::LateEcho => "late echo",
+            Self::Knock => "knock",
             Self::Probe => "probe",
             Self::ProbeEcho => "probe echo",
             Self::Check => "check",

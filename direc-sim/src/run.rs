@@ -26,6 +26,8 @@ use crate::{
 const RELAY_PORT: u16 = 4433;
 /// The relay's hole-punch ports.
 const PUNCH_PORTS: [u16; 2] = [4434, 4435];
+/// The port it knocks from.
+const KNOCK_PORT: u16 = 4436;
 /// The peers' port.
 const PEER_PORT: u16 = 4000;
 /// The relay is the first host of its world.
@@ -197,6 +199,7 @@ impl<'a> Cast<'a> {
                 connections: peer.map(|peer| peer.app.connections().values().cloned().collect()).unwrap_or_default(),
                 boxes: self.boxes_of(number, host),
                 drops: peer.map(|peer| peer.drops().clone()).unwrap_or_default(),
+                nature: peer.map(|peer| peer.nature()).unwrap_or_default(),
             }
         });
         let peers = peers.collect();

@@ -44,6 +44,8 @@ pub(crate) struct PeerMachine {
     pub(crate) signals: Arc<PeerSignals>,
     /// The socket's local address.
     pub(crate) bound: SocketAddr,
+    /// Where machines on the same networks reach it.
+    pub(crate) nearby: Vec<SocketAddr>,
     /// Connections that stand, or have ended and still have handles.
     conns: BTreeMap<ConnId, Conn>,
     attempts: BTreeMap<ConnId, Attempt>,
@@ -86,6 +88,7 @@ impl PeerMachine {
             feed: Feed::new(),
             signals: Arc::default(),
             bound,
+            nearby: Vec::new(),
             conns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
@@ -194,6 +197,11 @@ impl PeerMachine {
         shown
     }
 
+    /// The port to be mapped, as long as this peer is there.
+    pub(crate) fn port(&self) -> Option<u16> {
+        (!self.over).then(|| self.bound.port())
+    }
+
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
         match event {
             PeerEvent::Registered { relay } => {
@@ -218,6 +226,8 @@ impl PeerMachine {
             PeerEvent::Observed { port, address } => {
                 self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);
             }
+            PeerEvent::Nature(nature) => self.feed.publish(now, &PeerNews::Nature(nature), wakes),
+            PeerEvent::PortMapping(mapping) => self.feed.publish(now, &PeerNews::PortMapping(mapping), wakes),
             PeerEvent::Step(step) => self.feed.publish(now, &PeerNews::Step(step), wakes),
             PeerEvent::Offered { conn, peer } => self.on_offered(now, conn, peer, wakes),
             PeerEvent::Connected { conn, role, path, .. } => self.on_connected(now, conn, role, path, wakes),
@@ -319,6 +329,8 @@ impl Machine for PeerMachine {
     fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes) {
         self.bound = bound;
         self.core.network_changed(now, &local);
+        self.nearby.clone_from(&local);
+        wakes.ring(&self.signals.network);
         self.feed.publish(now, &PeerNews::NetworkChanged { bound, local }, wakes);
     }
 

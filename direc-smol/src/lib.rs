@@ -36,6 +36,7 @@ mod news;
 mod node;
 mod outbox;
 mod peer;
+mod portmap;
 mod provider;
 mod recv_stream;
 mod relay;
@@ -48,9 +49,9 @@ mod sockets;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, IdError, Identity, MAX_RELAYS, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus,
-    PeerTiming, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Step, StepTaken, TransportConfig,
-    UrlError,
+    DropReason, Drops, Filtering, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature, NodeId, Path,
+    PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason, RelayError,
+    RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };

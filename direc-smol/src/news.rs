@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_core::{ConnId, DirectFailure, NodeId, Path, PathReason, RefuseReason, RelayError, StepTaken};
+use direc_core::{
+    ConnId, DirectFailure, Nature, NodeId, Path, PathReason, PortMapping, RefuseReason, RelayError, StepTaken,
+};
 
 use crate::{
     feed::Watcher,
@@ -63,6 +65,10 @@ pub enum PeerNews {
         /// This peer's address there.
         address: SocketAddr,
     },
+    /// What is known of the NATs in front of this peer has changed.
+    Nature(Nature),
+    /// The router has mapped a port to this peer, or does not any more.
+    PortMapping(Option<PortMapping>),
     /// This peer took a step of the seed's.
     Step(StepTaken),
 }

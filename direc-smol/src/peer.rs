@@ -1,10 +1,15 @@
 //! A peer on a real socket.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use direc_core::{
-    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, NodeId, PeerConfig, PeerTiming, RelayError,
-    RelayUrl, TransportConfig,
+    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerTiming,
+    PortMapping, RelayError, RelayUrl, TransportConfig,
 };
 use rustls::KeyLog;
 
@@ -13,6 +18,7 @@ use crate::{
     hub::{Next, PeerMachine},
     network::Network,
     node::{Guard, Node},
+    portmap::Mapper,
     provider, resolve,
     signal::PeerSignals,
     socket::Socket,
@@ -34,6 +40,9 @@ pub struct PeerOptions {
     pub timing: PeerTiming,
     /// QUIC's settings between peers.
     pub transport: TransportConfig,
+    /// Whether the router is asked for a port that leads here, by PCP and NAT-PMP: beside everything else, and given back
+    /// at the end. `true`; IPv4, on Linux, and not where all relays are on this very machine.
+    pub port_mapping: bool,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
@@ -48,6 +57,7 @@ impl PeerOptions {
             local: None,
             timing: PeerTiming::default(),
             transport: TransportConfig::default(),
+            port_mapping: true,
             key_log: None,
         }
     }
@@ -81,6 +91,7 @@ impl fmt::Debug for PeerOptions {
 pub struct Peer {
     guard: Arc<Guard<PeerMachine>>,
     signals: Arc<PeerSignals>,
+    mapper: Option<Arc<Mapper>>,
     id: NodeId,
 }
 
@@ -115,11 +126,15 @@ impl Peer {
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
         let mut machine = PeerMachine::new(core, addresses.clone(), bound);
         let (id, signals) = (machine.core.id(), machine.signals.clone());
+        let at_home = addresses.iter().all(|relay| relay.ip().is_loopback());
         let network = network(addresses);
-        machine.core.network_changed(Instant::now(), &network.local(bound));
+        machine.nearby = network.local(bound);
+        machine.core.network_changed(Instant::now(), &machine.nearby);
         let node = Arc::new(Node::new(machine));
         driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
-        Ok(Self { guard: Arc::new(Guard(node)), signals, id })
+        let wanted = options.port_mapping && !at_home;
+        let mapper = if wanted { Some(Mapper::start(node.clone(), signals.clone())?) } else { None };
+        Ok(Self { guard: Arc::new(Guard(node)), signals, mapper, id })
     }
 
     /// This peer's ID.
@@ -203,6 +218,27 @@ impl Peer {
         self.guard.look(PeerMachine::connections)
     }
 
+    /// Where machines on the same networks reach this peer; none if its relays are on this very machine.
+    pub fn nearby_addrs(&self) -> Vec<SocketAddr> {
+        self.guard.look(|machine| machine.nearby.clone())
+    }
+
+    /// The relays that know this peer now, each with its round trip, the preferred one first.
+    pub fn relay_distances(&self) -> Vec<(SocketAddr, Duration)> {
+        self.guard.look(|machine| machine.core.relay_distances())
+    }
+
+    /// The port that the router has mapped to this peer now.
+    pub fn port_mapping(&self) -> Option<PortMapping> {
+        self.guard.look(|machine| machine.core.port_mapping())
+    }
+
+    /// What stands between this machine and the world, as far as is known now. [`PeerNews::Nature`](crate::PeerNews)
+    /// tells of changes.
+    pub fn nature(&self) -> Nature {
+        self.guard.look(|machine| machine.core.nature())
+    }
+
     /// The news of this peer, from now on.
     pub fn watch(&self) -> Watch {
         Watch(self.guard.look(|machine| machine.feed.watch()))
@@ -219,9 +255,13 @@ impl Peer {
     }
 
     /// Says good-bye to everyone and waits until it is said, at most 3 s; then the socket is closed and the driver's
-    /// thread gone. All connections end, and everything that waits is told so.
+    /// thread gone. All connections end, and everything that waits is told so. A port that the router has mapped is given
+    /// back.
     pub async fn close(&self) {
         self.guard.close().await;
+        if let Some(mapper) = &self.mapper {
+            mapper.ended().await;
+        }
     }
 }
 

@@ -34,6 +34,9 @@ pub struct RelayOptions {
     pub listen: SocketAddr,
     /// The ports of its hole-punch sockets, on the same IP address; 0: the system picks; none: two that it picks.
     pub punch_ports: Vec<u16>,
+    /// The port it knocks from when a peer asks for that, to learn what its NAT does with a packet that it has not asked
+    /// for; 0: the system picks; `None`: it does not knock. With it there are at most seven hole-punch ports.
+    pub knock_port: Option<u16>,
     /// The seed's delay between telling P4 and telling P2. 0.
     pub delay: Duration,
     /// The limits.
@@ -49,6 +52,7 @@ impl RelayOptions {
             identity,
             listen,
             punch_ports: Vec::new(),
+            knock_port: Some(0),
             delay: Duration::ZERO,
             limits: RelayLimits::default(),
             key_log: None,
@@ -68,6 +72,7 @@ pub struct RelayServer {
     id: NodeId,
     local: SocketAddr,
     punch: Vec<SocketAddr>,
+    knock: Option<SocketAddr>,
 }
 
 impl RelayServer {
@@ -76,11 +81,13 @@ impl RelayServer {
     /// # Errors
     /// [`BindError`] names what could not be had: mostly an address and port in use.
     pub fn bind(options: RelayOptions) -> Result<Self, BindError> {
-        let sockets = bind_all(options.listen, &options.punch_ports)?;
+        let sockets = bind_all(options.listen, &options.punch_ports, options.knock_port)?;
         let addresses: Vec<_> = sockets.iter().map(Socket::local_addr).collect();
-        let (local, punch) = (addresses[0], addresses[1..].to_vec());
+        let (local, mut punch) = (addresses[0], addresses[1..].to_vec());
+        let knock = options.knock_port.and_then(|_| punch.pop());
         let ports = punch.iter().map(SocketAddr::port).collect();
         let mut config = RelayConfig::new(options.identity, ports, provider::provider());
+        config.knock_port = knock.map(|address| address.port());
         config.delay = options.delay;
         config.limits = options.limits;
         config.key_log = options.key_log;
@@ -89,7 +96,7 @@ impl RelayServer {
         let id = core.id();
         let node = Arc::new(Node::new(RelayMachine { core, feed: Feed::new() }));
         driver::start(node.clone(), sockets, None, "direc-relay")?;
-        Ok(Self { guard: Guard(node), id, local, punch })
+        Ok(Self { guard: Guard(node), id, local, punch, knock })
     }
 
     /// The relay's ID.
@@ -105,6 +112,11 @@ impl RelayServer {
     /// The addresses of its hole-punch sockets.
     pub fn punch_addrs(&self) -> &[SocketAddr] {
         &self.punch
+    }
+
+    /// The address it knocks from, if it does.
+    pub fn knock_addr(&self) -> Option<SocketAddr> {
+        self.knock
     }
 
     /// The URL peers use, with `public_host` in it as it is given ([`RelayUrl::new`] checks one), or else the address
@@ -162,11 +174,11 @@ impl fmt::Debug for RelayServer {
     }
 }
 
-/// The QUIC socket first, then the hole-punch sockets.
-fn bind_all(listen: SocketAddr, punch_ports: &[u16]) -> Result<Vec<Socket>, BindError> {
+/// The QUIC socket first, then the hole-punch sockets, and last the one to knock from.
+fn bind_all(listen: SocketAddr, punch_ports: &[u16], knock: Option<u16>) -> Result<Vec<Socket>, BindError> {
     let punch_ports = if punch_ports.is_empty() { &[0, 0] } else { punch_ports };
     let mut sockets = vec![Socket::bind(Link::Main, listen)?];
-    for (index, &port) in punch_ports.iter().enumerate() {
+    for (index, port) in punch_ports.iter().copied().chain(knock).enumerate() {
         let index = u8::try_from(index).map_err(|_| ConfigError::Setting("too many hole-punch ports"))?;
         sockets.push(Socket::bind(Link::Punch(index), SocketAddr::new(listen.ip(), port))?);
     }

@@ -95,13 +95,15 @@ impl Signals {
 pub(crate) struct PeerSignals {
     /// The registration has changed.
     pub(crate) relay: Arc<Bell>,
+    /// The network has changed.
+    pub(crate) network: Arc<Bell>,
     pub(crate) incoming: Arc<Bell>,
     pub(crate) offer: Arc<Bell>,
 }
 
 impl PeerSignals {
     pub(crate) fn ring_all(&self, wakes: &mut Wakes) {
-        for bell in [&self.relay, &self.incoming, &self.offer] {
+        for bell in [&self.relay, &self.network, &self.incoming, &self.offer] {
             wakes.ring(bell);
         }
     }

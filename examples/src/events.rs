@@ -85,6 +85,15 @@ pub enum Event {
         /// Where machines on the same networks reach it.
         local: Vec<String>,
     },
+    /// The router has mapped a port to this peer; `null`: it does not any more.
+    PortMapping {
+        /// The address outside.
+        external: Option<String>,
+        /// `PCP` or `NAT-PMP`.
+        protocol: Option<String>,
+        /// For how long it was granted. It is renewed.
+        seconds: Option<u64>,
+    },
     /// How things stand, as asked for by SIGUSR1 or `--status`.
     Status {
         /// All connections.

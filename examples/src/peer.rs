@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod connect;
+mod netcheck;
 mod news;
 mod options;
 mod paths;
@@ -57,6 +58,7 @@ fn run(started: Instant, out: Out) -> Result<(), Failure> {
     smol::block_on(async {
         match &options.command {
             Command::Serve(serving) => serve::run(begin, serving, asked, interrupted).await,
+            Command::Netcheck => netcheck::run(begin, interrupted).await,
             Command::Client(client) => client::run(begin, client, asked, interrupted).await,
         }
     })
@@ -97,6 +99,7 @@ impl Begin<'_> {
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
         let first = PeerOptions::new(identity, self.options.relay.clone());
         let mut options = self.options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
+        options.port_mapping = self.options.portmap;
         if let Command::Serve(serving) = &self.options.command {
             options.consent = serving.consent.clone();
         }

@@ -50,7 +50,9 @@ fn run(out: Out) -> Result<(), Failure> {
             out.say(&url);
         }
         let ports: Vec<_> = relay.punch_addrs().iter().map(|address| address.port().to_string()).collect();
-        log(out, &format!("listening at {}, hole-punch ports {}", relay.local_addr(), ports.join(", ")));
+        let knock = relay.knock_addr().map_or("none".into(), |address| address.port().to_string());
+        let (at, ports) = (relay.local_addr(), ports.join(", "));
+        log(out, &format!("listening at {at}, hole-punch ports {ports}, knock port {knock}"));
         or(tell(watch, out), until_told(&relay, options.drain, &mut interrupted, out)).await;
         let stats = relay.stats();
         log(out, &format!("ending; {} datagrams, {} bytes relayed", stats.relayed_datagrams, stats.relayed_bytes));
@@ -86,6 +88,7 @@ fn bind(options: &Options) -> Result<RelayServer, Failure> {
     let identity = load_or_create_key(&folder.join(KEY_FILE)).map_err(Failure::of)?;
     let mut relay = RelayOptions::new(identity, options.listen);
     relay.punch_ports.clone_from(&options.punch_ports);
+    relay.knock_port = Some(options.knock_port);
     relay.delay = options.delay;
     RelayServer::bind(relay).map_err(Failure::of)
 }

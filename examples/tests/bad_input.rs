@@ -76,7 +76,7 @@ fn a_senseless_command_line_is_exit_code_2() {
         (PEER, &[relay[0], relay[1], "bench", NOBODY, "--path", "scenic"], "--path 'scenic'"),
         (PEER, &[relay[0], relay[1], "serve", "--allow", "everyone"], "--allow 'everyone'"),
         (RELAY, &["--listen", "here"], "--listen 'here'"),
-        (RELAY, &["--punch-port", "1"], "two to eight"),
+        (RELAY, &["--punch-port", "1"], "two to seven"),
         (RELAY, &["--punch-port", "1000", "--punch-port", "1000"], "named twice"),
         (RELAY, &["--drain-seconds", "long"], "--drain-seconds 'long'"),
         (RELAY, &["--drain-seconds=-1"], "--drain-seconds: 0 to 86400 seconds"),

@@ -118,15 +118,16 @@ pub(crate) fn build(focus: Focus, scene: &Scene) -> World {
         named.extend(STRANGERS.map(address));
         named.extend((0..8).map(|n| SocketAddr::new([198, 51, 100, 9].into(), 2000 + n)));
     }
-    let punch = [4434, 4435];
+    let (punch, knock) = ([4434, 4435], 4436);
 
     world.add_peer(2, scene, "198.51.100.2:1000");
-    let links = [4433, punch[0], punch[1]].map(|port| SocketAddr::new(relay_address().address.ip(), port));
+    let links = [4433, punch[0], punch[1], knock].map(|port| SocketAddr::new(relay_address().address.ip(), port));
     if scene.has_lying_relay(focus) {
         let puppet = Puppet::relay(identity(3), crypto.clone(), ids.clone(), named.clone(), world.now);
         world.add(Node::Puppet(Box::new(puppet.unwrap_or_else(|error| panic!("{error}")))), links.into());
     } else {
         let mut config = RelayConfig::new(identity(3), punch.into(), crypto.clone());
+        config.knock_port = Some(knock);
         config.limits = LIMITS;
         config.answer_deadline = Duration::from_secs(25);
         config.delay = Duration::from_millis(if scene.flags & 1 != 0 { 30 } else { 0 });

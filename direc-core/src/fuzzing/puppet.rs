@@ -157,7 +157,8 @@ impl Puppet {
                 Ok(
                     Datagram::Echo(cookie, token)
                     | Datagram::Confirm(cookie, token)
-                    | Datagram::LateEcho(cookie, token),
+                    | Datagram::LateEcho(cookie, token)
+                    | Datagram::Knock(cookie, token),
                 ) => {
                     self.cookies.push(cookie);
                     self.tokens.push(token);
@@ -234,6 +235,7 @@ impl Puppet {
             while let Some(Received::Message(message)) = stream.receive(connection) {
                 match &message {
                     Message::Expect(expect) => self.cookies.push(expect.cookie),
+                    Message::Knock(knock) | Message::Knocked(knock) => self.cookies.push(knock.cookie),
                     Message::Initiate(initiate) => {
                         self.cookies.push(initiate.cookie);
                         self.channels.push(initiate.channel);
@@ -353,6 +355,8 @@ impl Puppet {
     /// A message of a kind that came later.
     fn late_message(&mut self, kind: u8, draw: &mut Draw<'_>) -> Message {
         match kind % 3 {
+            _ if kind == 253 => Message::Knock(Knock { cookie: self.cookie(draw) }),
+            _ if kind == 254 => Message::Knocked(Knock { cookie: self.cookie(draw) }),
             0 => {
                 let count = draw() % (MAX_ADDRESSES as u8 + 2);
                 Message::Local(Local { addresses: (0..count).map(|_| self.address(draw)).collect() })
@@ -375,6 +379,7 @@ impl Puppet {
             }
             1 => Message::Registered(Registered {
                 punch_ports: (0..draw() % 12).map(|_| 4434 + u16::from(draw() % 3)).collect(),
+                knock_port: (kind >= 128).then_some(4436),
             }),
             2 => Message::Expect(Expect { cookie: self.cookie(draw), aside: false }),
             3 => {

@@ -46,10 +46,12 @@ impl Peer {
                     .unwrap_or(Err(DropReason::BadProbe))
             }
             Datagram::Echo(cookie, token) => {
-                let mut results = self.relays.iter_mut().map(|relay| relay.cookies.on_echo(pair, cookie, token));
+                let all = self.relays.iter_mut().flat_map(|relay| [&mut relay.cookies, &mut relay.knock.cookies]);
+                let mut results = all.map(|cookies| cookies.on_echo(pair, cookie, token));
                 results.find(Result::is_ok).unwrap_or(Err(DropReason::UnknownCookie))
             }
             Datagram::LateEcho(cookie, token) => self.on_late_echo(pair.remote, cookie, token),
+            Datagram::Knock(cookie, token) => self.on_knock(pair.remote, cookie, token),
             // Only a relay takes these, and the last only comes through one.
             Datagram::Cookie(..) | Datagram::Confirm(..) | Datagram::Bid(_) => Err(DropReason::UnknownType),
         }

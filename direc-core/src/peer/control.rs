@@ -30,7 +30,7 @@ use crate::{
     rng::Rng,
     wire::{
         datagram::Cookie,
-        message::{Expect, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register},
+        message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register},
     },
 };
 
@@ -70,10 +70,13 @@ pub(crate) mod close_code {
 pub(super) enum ControlEvent {
     Registered {
         punch_ports: Vec<u16>,
+        knock_port: Option<u16>,
     },
     Observed(Observed),
-    /// The relay hears this peer from another address than before.
-    Seen,
+    /// The relay hears this peer from this address.
+    Seen(SocketAddr),
+    /// The relay has knocked.
+    Knocked(Cookie),
     /// The relay asks to be left within that time.
     Draining(Duration),
     Lost(RelayError),
@@ -232,20 +235,25 @@ impl Control {
 
     /// Tells P3 this peer's addresses on its machine's own networks.
     pub(super) fn set_local(&mut self, local: &[SocketAddr]) {
-        self.local = local.iter().copied().take(MAX_ADDRESSES).collect();
-        self.say_local();
+        let local: Vec<SocketAddr> = local.iter().copied().take(MAX_ADDRESSES).collect();
+        if self.local != local {
+            self.local = local;
+            self.say_local();
+        }
     }
 
     fn say_local(&mut self) {
-        if let State::Registered { handle, stream } = &mut self.state
-            && let Some(connection) = self.quic.get_mut(*handle)
-        {
-            stream.send(connection, &Message::Local(Local { addresses: self.local.clone() }));
-        }
+        self.say(&Message::Local(Local { addresses: self.local.clone() }));
     }
 
     pub(super) fn is_registered(&self) -> bool {
         matches!(self.state, State::Registered { .. })
+    }
+
+    /// The relay's address and the round trip to it, while this peer is registered there.
+    pub(super) fn distance(&self) -> Option<(SocketAddr, Duration)> {
+        let connection = self.current().filter(|_| self.is_registered()).and_then(|handle| self.quic.get(handle))?;
+        Some((self.relay.address, connection.rtt()))
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -273,10 +281,19 @@ impl Control {
 
     /// Tells P3 that this cookie is about to arrive (S7); `aside`, from another socket than the main one.
     pub(super) fn expect(&mut self, cookie: Cookie, aside: bool) {
+        self.say(&Message::Expect(Expect { cookie, aside }));
+    }
+
+    /// Asks P3 for a packet from its knock port.
+    pub(super) fn ask_to_knock(&mut self, cookie: Cookie) {
+        self.say(&Message::Knock(Knock { cookie }));
+    }
+
+    fn say(&mut self, message: &Message) {
         if let State::Registered { handle, stream } = &mut self.state
             && let Some(connection) = self.quic.get_mut(*handle)
         {
-            stream.send(connection, &Message::Expect(Expect { cookie, aside }));
+            stream.send(connection, message);
         }
     }
 
@@ -435,15 +452,19 @@ impl Control {
                 if !self.local.is_empty() {
                     self.say_local();
                 }
-                self.events.push(ControlEvent::Registered { punch_ports });
+                self.events.push(ControlEvent::Registered { punch_ports, knock_port: registered.knock_port });
             }
             (state @ State::Registered { .. }, Message::Observed(observed)) => {
                 self.state = state;
                 self.events.push(ControlEvent::Observed(observed));
             }
-            (state @ State::Registered { .. }, Message::Seen(_)) => {
+            (state @ State::Registered { .. }, Message::Seen(seen)) => {
                 self.state = state;
-                self.events.push(ControlEvent::Seen);
+                self.events.push(ControlEvent::Seen(seen.address));
+            }
+            (state @ State::Registered { .. }, Message::Knocked(knock)) => {
+                self.state = state;
+                self.events.push(ControlEvent::Knocked(knock.cookie));
             }
             (state @ State::Registered { .. }, Message::Drain(drain)) => {
                 self.state = state;

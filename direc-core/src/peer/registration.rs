@@ -14,6 +14,7 @@ use super::{
     control::{Control, ControlEvent},
     cookies::{Cookies, Outcome, Purpose},
     introduction::server::Opened,
+    knock::Knock,
     session::Session,
     shared::StepAbout,
 };
@@ -35,6 +36,7 @@ const REFRESH_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Registration {
     pub(super) control: Control,
     pub(super) cookies: Cookies,
+    pub(super) knock: Knock,
     /// The cookies have arrived.
     pub(super) warm: bool,
     /// When cookies are sent next, and when they were sent last.
@@ -56,6 +58,7 @@ impl Registration {
         Self {
             control,
             cookies: Cookies::new(relay.ip()),
+            knock: Knock::new(relay.ip()),
             warm: false,
             refresh_at: None,
             refreshed_at: None,
@@ -71,13 +74,19 @@ impl Registration {
         self.refresh_at.into_iter().chain(self.ping_at).min().filter(|_| self.control.is_registered())
     }
 
+    /// When the test with a knock goes on.
+    pub(super) fn knock_due(&self, idle: bool) -> Option<Instant> {
+        self.knock.due(idle).filter(|_| self.control.is_registered())
+    }
+
     /// Says when the control connection is to be pinged next: no later than `most` from now, if at all.
     fn ping_later(&mut self, now: Instant, most: Duration) {
         self.ping_at = self.life.keep_alive().map(|pause| now + pause.min(most));
     }
 
-    /// No more cookies.
+    /// No more cookies, and no knock.
     pub(super) fn rest(&mut self) {
+        self.knock.rest();
         (self.warm, self.refresh_at, self.ping_at) = (false, None, None);
     }
 }
@@ -85,9 +94,10 @@ impl Registration {
 impl Peer {
     pub(super) fn on_control(&mut self, relay: usize, event: ControlEvent) {
         match event {
-            ControlEvent::Registered { punch_ports } => self.on_registered(relay, punch_ports),
+            ControlEvent::Registered { punch_ports, knock_port } => self.on_registered(relay, punch_ports, knock_port),
             ControlEvent::Observed(observed) => self.on_observed(relay, &observed),
-            ControlEvent::Seen => self.on_address_changed(relay),
+            ControlEvent::Seen(address) => self.on_seen(relay, address),
+            ControlEvent::Knocked(cookie) => self.relays[relay].knock.on_knocked(self.now, &cookie),
             ControlEvent::Draining(within) => self.on_draining(relay, within),
             ControlEvent::Lost(error) => self.on_relay_lost(relay, error),
             ControlEvent::Opened(id) => self.on_opened(relay, id, Opened::new(id)),
@@ -101,8 +111,10 @@ impl Peer {
         }
     }
 
-    fn on_registered(&mut self, relay: usize, punch_ports: Vec<u16>) {
+    fn on_registered(&mut self, relay: usize, punch_ports: Vec<u16>, knock_port: Option<u16>) {
+        self.evidence.on_registered(relay, punch_ports.len());
         let registration = &mut self.relays[relay];
+        registration.knock.set_port(self.now, knock_port);
         registration.cookies.set_ports(self.now, punch_ports);
         registration.life.forget();
         registration.draining = None;
@@ -191,7 +203,14 @@ impl Peer {
         if self.on_looked(relay, observed) {
             return;
         }
-        let Observed { port, address, .. } = *observed;
+        let Observed { port, address, cookie } = *observed;
+        if self.relays[relay].knock.is_own(&cookie) {
+            let finding = self.relays[relay].knock.on_observed(self.now, &cookie, address);
+            return self.on_finding(relay, finding);
+        }
+        self.evidence.on_observed(self.now, relay, cookie, port, address);
+        self.say_where(relay);
+        self.tell_nature();
         self.events.push_back(PeerEvent::Observed { port, address });
         let before = self.relays[relay].observed.insert(port, address);
         if before.is_some_and(|before| before != address) {
@@ -208,7 +227,7 @@ impl Peer {
     }
 
     /// The relay hears this peer from another address than before: NATs do that in silence.
-    fn on_address_changed(&mut self, relay: usize) {
+    pub(super) fn on_address_changed(&mut self, relay: usize) {
         self.relays[relay].life.on_address_changed();
         self.refresh_soon(relay, true);
         self.hurry_all();
@@ -235,6 +254,9 @@ impl Peer {
             registration.ping_at = None;
             self.events.push_back(PeerEvent::Unanswered { relay: address });
         }
+        if purpose == Purpose::Registration && outcome == Outcome::Confirmed {
+            self.relays[relay].knock.on_warm(self.now, self.shared.timing.knock_after);
+        }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.relays[relay].warm {
             self.relays[relay].warm = true;
             self.events.push_back(PeerEvent::Warm { relay: address });
@@ -256,6 +278,7 @@ impl Peer {
         registration.rest();
         registration.opened.clear();
         registration.cookies.set_ports(self.now, Vec::new());
+        registration.knock.set_port(self.now, None);
         registration.observed.clear();
         let urgent = self.sessions.values().any(Session::depends_on_relays);
         self.relays[relay].control.set_urgent(self.now, urgent);
@@ -317,18 +340,19 @@ impl Peer {
         self.advance(now);
         self.shared.reach.v4 |= local.iter().any(SocketAddr::is_ipv4);
         self.shared.reach.v6 |= local.iter().any(SocketAddr::is_ipv6);
-        for registration in &mut self.relays {
-            registration.control.set_local(local);
-        }
+        self.evidence.set_local(local);
+        self.say_where_all();
         self.start_over();
         self.drive();
     }
 
     /// Nothing that was known of the network counts any more.
     pub(super) fn start_over(&mut self) {
+        self.evidence.forget();
         for relay in 0..self.relays.len() {
             self.relays[relay].control.on_network_changed(self.now);
             self.relays[relay].life.forget();
+            self.relays[relay].knock.forget(self.now);
             self.refresh_soon(relay, true);
         }
         for conn in self.conns() {

@@ -72,7 +72,7 @@ impl Pair {
     fn registered(consent: Consent) -> Self {
         let mut pair = Self::new(consent);
         pair.run();
-        pair.say(0, &Message::Registered(Registered { punch_ports: vec![4434, 4435] }));
+        pair.say(0, &Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: None }));
         pair.run();
         assert!(pair.peer.is_registered());
         pair
@@ -233,13 +233,13 @@ fn bytes_that_are_no_message_blame_the_relay() {
 fn hole_punch_ports_that_cannot_be_are_not_sent_to() {
     let mut pair = Pair::new(Consent::Any);
     pair.run();
-    pair.say(0, &Message::Registered(Registered { punch_ports: vec![0, 0] }));
+    pair.say(0, &Message::Registered(Registered { punch_ports: vec![0, 0], knock_port: None }));
     pair.run();
     assert!(matches!(pair.lost(), Some(RelayError::Misbehaved(_))), "{:?}", pair.lost());
 
     let mut pair = Pair::new(Consent::Any);
     pair.run();
-    pair.say(0, &Message::Registered(Registered { punch_ports: (0..1000).collect() }));
+    pair.say(0, &Message::Registered(Registered { punch_ports: (0..1000).collect(), knock_port: None }));
     let mut ports = std::collections::BTreeSet::new();
     let mut buf = Vec::new();
     for _ in 0..3 {

@@ -91,14 +91,25 @@ pub(crate) fn proven_key(connection: &quinn_proto::Connection) -> Option<NodeId>
     NodeId::from_spki(certificates.first()?)
 }
 
-/// Label of the exported token.
+/// Labels of the exported tokens.
 const LATE_LABEL: &[u8] = b"EXPORTER-direc-late-echo";
+const KNOCK_LABEL: &[u8] = b"EXPORTER-direc-knock";
 
 /// The token of a late echo: only the two ends of the control connection know it, not who has seen the cookie pass.
 pub(crate) fn late_token(connection: &quinn_proto::Connection, cookie: &Cookie, port: u8) -> Option<Token> {
-    let (mut token, mut context) = ([0; TOKEN_LEN], cookie.to_vec());
+    let mut context = cookie.to_vec();
     context.push(port);
-    connection.crypto_session().export_keying_material(&mut token, LATE_LABEL, &context).ok()?;
+    exported(connection, LATE_LABEL, &context)
+}
+
+/// The token of a knock, known to the two ends alone as well.
+pub(crate) fn knock_token(connection: &quinn_proto::Connection, cookie: &Cookie) -> Option<Token> {
+    exported(connection, KNOCK_LABEL, cookie)
+}
+
+fn exported(connection: &quinn_proto::Connection, label: &[u8], context: &[u8]) -> Option<Token> {
+    let mut token = [0; TOKEN_LEN];
+    connection.crypto_session().export_keying_material(&mut token, label, context).ok()?;
     Some(token)
 }
 

@@ -53,7 +53,7 @@ impl Relay {
     }
 
     /// S8: the address has echoed, and is now known to be the peer's. The cookie is used up there, and may have asked for
-    /// a late echo.
+    /// a late echo. What the knock port sees is for the peer alone: a mapping that a knock has spoilt leads nowhere.
     fn on_proven(&mut self, owner: Owner, port: u8, from: SocketAddr, cookie: Cookie) {
         let delay = self.jar.use_up(&cookie, port);
         let Some(entry) = self.registry.get_mut(owner.peer) else { return };
@@ -62,6 +62,9 @@ impl Relay {
         }
         if let Some(delay) = delay {
             self.promises.add(self.now, delay, Promise { peer: owner.peer, port, to: from, cookie });
+        }
+        if usize::from(port) >= self.config.punch_ports.len() {
+            return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
         }
         let before = entry.addresses(self.now);
         entry.observe(self.now, port, from);

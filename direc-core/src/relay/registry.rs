@@ -42,6 +42,8 @@ pub(super) struct PeerEntry {
     pub(super) listening: bool,
     consent: Option<Register>,
     observed: BTreeMap<u8, Observation>,
+    /// When it was last knocked at.
+    pub(super) knocked_at: Option<Instant>,
     /// Addresses on its machine's own networks, by its own word.
     local: Vec<SocketAddr>,
     pub(super) introductions: BTreeSet<u64>,
@@ -74,11 +76,16 @@ impl PeerEntry {
     }
 
     /// What another peer may be told (S9): besides the proven addresses, those of this machine's own networks, where the
-    /// other may be on the same ones: IPv6 reaches everywhere, a private address only who is behind the same NAT.
+    /// other may be on the same ones: IPv6 reaches everywhere, a private address only who is behind the same NAT. And a
+    /// port that its router has mapped, which is at an address that it has proven.
     pub(super) fn addresses_for(&self, now: Instant, other: &Self) -> Vec<SocketAddr> {
         let mut addresses = self.addresses(now);
         let together = self.hosts(now).any(|host| other.hosts(now).any(|theirs| theirs == host));
-        for &local in self.local.iter().filter(|local| together || is_global(local.ip())) {
+        let told = addresses.clone();
+        let own = |ip: IpAddr| told.iter().any(|proven| proven.ip() == ip);
+        for &local in
+            self.local.iter().filter(|at| is_global(at.ip()) || own(at.ip()) || together && is_private(at.ip()))
+        {
             if addresses.len() < MAX_ADDRESSES && !addresses.contains(&local) {
                 addresses.push(local);
             }
@@ -92,10 +99,9 @@ impl PeerEntry {
         seen.chain([self.address.ip()])
     }
 
-    /// Its own word for where it is: only addresses that are nobody else's to be harmed by.
+    /// Its own word for where it is. [`Self::addresses_for`] tells only what is nobody else's to be harmed by.
     pub(super) fn set_local(&mut self, addresses: &[SocketAddr]) {
-        let fit = |address: &&SocketAddr| address.port() != 0 && (is_private(address.ip()) || is_global(address.ip()));
-        self.local = addresses.iter().filter(fit).copied().collect();
+        self.local = addresses.iter().filter(|address| address.port() != 0).copied().collect();
     }
 
     /// Its packets come from another address now (RFC 9000, section 9); gives whether that is news.
@@ -158,6 +164,7 @@ impl Registry {
             listening: false,
             consent: None,
             observed: BTreeMap::new(),
+            knocked_at: None,
             local: Vec::new(),
             introductions: BTreeSet::new(),
         };
@@ -298,6 +305,26 @@ mod tests {
         assert!(!entry.may_receive(now, UNPROVEN_BYTES));
         entry.observe(now, 0, "192.0.2.66:7".parse().unwrap());
         assert!(entry.may_receive(now, 1 << 30));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn a_peers_own_word_is_passed_on_only_where_nobody_else_can_be_harmed_by_it() {
+        let now = Instant::now();
+        let mut registry = registry();
+        registry.insert(ConnectionHandle(3), NodeId::from_bytes([3; 32]), "192.0.2.9:1".parse().unwrap());
+        let (proven, mapped) = ("198.51.100.1:9".parse().unwrap(), "198.51.100.1:41234".parse().unwrap());
+        let (near, victim) = ("192.168.1.10:7".parse().unwrap(), "192.0.2.66:53".parse().unwrap());
+        let entry = registry.get_mut(ConnectionHandle(1)).unwrap();
+        entry.set_local(&[mapped, near, victim]);
+        let told = |registry: &Registry, other| {
+            let [entry, other] = [1, other].map(|handle| registry.get(ConnectionHandle(handle)).unwrap());
+            entry.addresses_for(now, other)
+        };
+        assert_eq!(told(&registry, 3), [], "where its packets seem to come from has not echoed");
+        registry.get_mut(ConnectionHandle(1)).unwrap().observe(now, 0, proven);
+        assert_eq!(told(&registry, 3), [proven, mapped]);
+        assert_eq!(told(&registry, 2), [proven, mapped, near], "behind the same NAT");
     }
 
     #[test]

@@ -38,7 +38,8 @@ const PROBE_ECHO: u8 = 0x05;
 const CHECK: u8 = 0x06;
 const LATE_ECHO: u8 = 0x07;
 const RELAYED: u8 = 0x08;
-const BID: u8 = 0x09;
+const KNOCK: u8 = 0x09;
+const BID: u8 = 0x0a;
 
 /// First bytes from here on are QUIC's.
 const QUIC_FIRST: u8 = 0x40;
@@ -130,6 +131,8 @@ pub(crate) enum Datagram {
     Confirm(Cookie, Token),
     /// Hole-punch port to peer: what a proven cookie has asked for, and the token that only the two can know.
     LateEcho(Cookie, Token),
+    /// The relay's knock port to peer, which has not sent there: does this get in? With a token as the late echo's.
+    Knock(Cookie, Token),
     /// Peer to peer: does this path work?
     Probe(ProbeFields),
     /// Peer to peer, on a path that works: does it still? A probe without the padding.
@@ -162,12 +165,13 @@ impl Datagram {
                 let [delay] = array(bytes, 1 + COOKIE_LEN)?;
                 Ok(Self::Cookie(array(bytes, 1)?, delay))
             }
-            ECHO | CONFIRM | LATE_ECHO => {
+            ECHO | CONFIRM | LATE_ECHO | KNOCK => {
                 exactly(bytes, ECHO_LEN)?;
                 let (cookie, token) = (array(bytes, 1)?, array(bytes, 1 + COOKIE_LEN)?);
                 Ok(match first {
                     ECHO => Self::Echo(cookie, token),
                     CONFIRM => Self::Confirm(cookie, token),
+                    KNOCK => Self::Knock(cookie, token),
                     _ => Self::LateEcho(cookie, token),
                 })
             }
@@ -208,6 +212,7 @@ impl Datagram {
             Self::Echo(cookie, token) => token_datagram(ECHO, cookie, token, out),
             Self::Confirm(cookie, token) => token_datagram(CONFIRM, cookie, token, out),
             Self::LateEcho(cookie, token) => token_datagram(LATE_ECHO, cookie, token, out),
+            Self::Knock(cookie, token) => token_datagram(KNOCK, cookie, token, out),
             Self::Probe(fields) => {
                 out.push(PROBE);
                 fields.encode(out);
@@ -273,7 +278,7 @@ mod tests {
         Bid { round: 2, open: true, sockets: 256, address, step: -2, ports: (1024, 65535) }
     }
 
-    fn all() -> [Datagram; 8] {
+    fn all() -> [Datagram; 9] {
         [
             Datagram::Cookie([4; COOKIE_LEN], 25),
             Datagram::Echo([5; COOKIE_LEN], [6; TOKEN_LEN]),
@@ -283,6 +288,7 @@ mod tests {
             Datagram::Check(fields()),
             Datagram::LateEcho([9; COOKIE_LEN], [8; TOKEN_LEN]),
             Datagram::Bid(BidFields { tag: [1; TAG_LEN], mac: [3; MAC_LEN], bid: bid() }),
+            Datagram::Knock([1; COOKIE_LEN], [2; TOKEN_LEN]),
         ]
     }
 
@@ -313,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_never_larger_than_its_request() {
-        let [cookie, echo, confirm, probe, probe_echo, check, late, _] = all().map(|datagram| bytes(&datagram).len());
+        let [cookie, echo, confirm, probe, probe_echo, check, late, ..] = all().map(|datagram| bytes(&datagram).len());
         assert!(echo <= cookie && confirm <= echo);
         assert!(late <= cookie && echo + late <= cookie + confirm, "also with what it brings about later");
         assert!(probe_echo <= probe && probe_echo <= check);

@@ -64,7 +64,8 @@ pub(crate) struct Local {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-/// Relay to peer, on the registration stream: your packets come from this address now.
+/// Relay to peer, on the registration stream: your control connection's packets come from this address. Said at the
+/// start, and when it has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seen {
     #[serde(with = "address")]
@@ -85,6 +86,16 @@ pub(crate) type ResumeToken = serde_bytes::ByteArray<16>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registered {
     pub(crate) punch_ports: Vec<u16>,
+    /// Where a knock comes from, if this relay knocks: nothing is to be sent there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) knock_port: Option<u16>,
+}
+
+/// Peer to relay, on the registration stream: send me one packet that my NAT has not asked for. Relay to peer: I have.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Knock {
+    #[serde(with = "serde_bytes")]
+    pub(crate) cookie: Cookie,
 }
 
 /// Peer to relay: this cookie is about to arrive (S7).
@@ -192,6 +203,10 @@ pub(crate) enum Message {
     Local(Local),
     Seen(Seen),
     Drain(Drain),
+    /// Peer to relay: knock.
+    Knock(Knock),
+    /// Relay to peer: it has.
+    Knocked(Knock),
     Initiate(Initiate),
     GoAhead(GoAhead),
     Offer(Offer),
@@ -216,6 +231,8 @@ impl Message {
             Self::Local(_) => "local",
             Self::Seen(_) => "seen",
             Self::Drain(_) => "drain",
+            Self::Knock(_) => "knock",
+            Self::Knocked(_) => "knocked",
             Self::Initiate(_) => "initiate",
             Self::GoAhead(_) => "go-ahead",
             Self::Offer(_) => "offer",
@@ -235,6 +252,7 @@ impl Message {
             Self::Local(body) => encode(kind, body),
             Self::Seen(body) => encode(kind, body),
             Self::Drain(body) => encode(kind, body),
+            Self::Knock(body) | Self::Knocked(body) => encode(kind, body),
             Self::Initiate(body) => encode(kind, body),
             Self::GoAhead(body) => encode(kind, body),
             Self::Offer(body) => encode(kind, body),
@@ -269,6 +287,8 @@ impl Message {
             "local" => Self::Local(decode(body)?),
             "seen" => Self::Seen(decode(body)?),
             "drain" => Self::Drain(decode(body)?),
+            "knock" => Self::Knock(decode(body)?),
+            "knocked" => Self::Knocked(decode(body)?),
             "initiate" => Self::Initiate(decode(body)?),
             "go-ahead" => Self::GoAhead(decode(body)?),
             "offer" => Self::Offer(decode(body)?),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use direc_core::{Link, Relay, RelayAddress, RelayConfig};
 
-use super::{Cast, PUNCH_PORTS, RELAY_PORT, SetUpError, identity};
+use super::{Cast, KNOCK_PORT, PUNCH_PORTS, RELAY_PORT, SetUpError, identity};
 use crate::{
     crypto::Secrets,
     rng::Rng,
@@ -39,11 +39,12 @@ impl Station {
         let address = SocketAddr::new(world.next_address(site), RELAY_PORT);
         let address = RelayAddress { address, key: identity.id() };
         let mut config = RelayConfig::new(identity, PUNCH_PORTS.to_vec(), provider.clone());
+        config.knock_port = Some(KNOCK_PORT);
         config.delay = scenario.relay_delay;
         config.key_log = keep.bytes.then(|| Arc::new(secrets.clone()) as _);
         let relay = Relay::new(config.clone(), rng.key(), world.instant()).map_err(|e| SetUpError(e.to_string()))?;
         let mut ports = vec![(Link::Main, RELAY_PORT)];
-        ports.extend((0_u8..).map(Link::Punch).zip(PUNCH_PORTS));
+        ports.extend((0_u8..).map(Link::Punch).zip(PUNCH_PORTS.into_iter().chain([KNOCK_PORT])));
         let host = world.add_host(site, &name, &ports, Box::new(relay));
         Ok(Self { host, site, address, config, down: false })
     }

@@ -64,6 +64,13 @@ impl Affairs {
                 let event = Event::NetworkChanged { bound: bound.to_string(), local };
                 Some((Some(event), format!("network changed, or this machine slept: now at {places}")))
             }
+            PeerNews::PortMapping(mapping) => {
+                let external = mapping.map(|mapping| mapping.external.to_string());
+                let protocol = mapping.map(|mapping| mapping.protocol.to_string());
+                let seconds = mapping.map(|mapping| mapping.lifetime.as_secs());
+                let text = mapping.map_or("gone".to_owned(), |mapping| mapping.to_string());
+                Some((Some(Event::PortMapping { external, protocol, seconds }), format!("port mapping: {text}")))
+            }
             PeerNews::Step(step) => {
                 log::debug!("{} {} {}", step.role, step.step, step.step.what());
                 None

@@ -14,7 +14,7 @@ use crate::{
 const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
 
-usage: peer --relay URL [--relay URL]... [--key FILE] [--status SECONDS] [--json] COMMAND
+usage: peer --relay URL [--relay URL]... [--key FILE] [--status SECONDS] [--no-portmap] [--json] COMMAND
 
 commands:
   serve [--echo] [--allow ID|any]... [--yes]
@@ -31,6 +31,10 @@ commands:
   bench ID [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
       Sends (--up, the default) or fetches (--down) as fast as it goes or at R Mbit/s, for 10 seconds unless said
       otherwise. N may end in K, M or G (powers of 1,024).
+  netcheck
+      Says what stands between this machine and the world: whether UDP gets out, the addresses it has outside, how its
+      NATs map and filter, what that means for direct connections, and how far the relays are. Takes some seconds, and
+      a key of its own; with two relays at different addresses it can tell more.
 
 options:
   --relay URL     a relay, as it prints it: direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the
@@ -44,6 +48,7 @@ options:
                   shows every so often how the connections stand: all their paths, and why the current one was
                   chosen. The signal SIGUSR1 shows it once, also without this flag. On standard error, or with --json
                   as an event
+  --no-portmap    does not ask the router for a port that leads here (by PCP and NAT-PMP; on Linux)
   --json          standard output carries one JSON object a line, and nothing else
   -h, --help      this text
   -V, --version   the version
@@ -68,6 +73,8 @@ pub(super) struct Options {
     pub(super) key: Option<PathBuf>,
     /// How often to show the status unasked.
     pub(super) status: Option<Duration>,
+    /// Whether to ask the router for a port.
+    pub(super) portmap: bool,
     pub(super) command: Command,
 }
 
@@ -75,6 +82,7 @@ pub(super) struct Options {
 pub(super) enum Command {
     Serve(Serve),
     Client(Client),
+    Netcheck,
 }
 
 #[derive(Debug)]
@@ -105,6 +113,7 @@ struct Line {
     relays: Vec<RelayUrl>,
     key: Option<PathBuf>,
     status: Option<Duration>,
+    no_portmap: bool,
     words: Vec<String>,
     /// Flags that were given, and the commands that know them.
     flags: Vec<(&'static str, &'static [&'static str])>,
@@ -125,6 +134,7 @@ struct Line {
 const SERVE: &[&str] = &["serve"];
 const PING: &[&str] = &["ping"];
 const BENCH: &[&str] = &["bench"];
+const NETCHECK: &[&str] = &["netcheck"];
 const CLIENTS: &[&str] = &["ping", "connect", "bench"];
 
 pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
@@ -135,6 +145,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
             Arg::Long("json") => {}
             Arg::Long("relay") => line.relay(args::value(&mut parser, "--relay")?)?,
+            Arg::Long("no-portmap") => line.no_portmap = true,
             Arg::Long("status") => line.status = Some(args::duration(&mut parser, "--status")?),
             Arg::Long("key") => line.key = Some(parser.value()?.into()),
             Arg::Value(word) => line.words.push(word.string()?),
@@ -223,15 +234,15 @@ impl Line {
     fn options(mut self) -> Result<Options, Failure> {
         let mut words = std::mem::take(&mut self.words).into_iter();
         let Some(command) = words.next() else {
-            return misfit("a command is missing: serve, ping, connect or bench");
+            return misfit("a command is missing: serve, ping, connect, bench or netcheck");
         };
-        if ![SERVE, CLIENTS].concat().contains(&command.as_str()) {
-            return misfit(format!("'{command}' is none of serve, ping, connect, bench"));
+        if ![SERVE, CLIENTS, NETCHECK].concat().contains(&command.as_str()) {
+            return misfit(format!("'{command}' is none of serve, ping, connect, bench, netcheck"));
         }
         if let Some((flag, _)) = self.flags.iter().find(|(_, commands)| !commands.contains(&command.as_str())) {
             return misfit(format!("{flag} does not belong to {command}"));
         }
-        let peer = if command == "serve" { None } else { words.next() };
+        let peer = if [SERVE, NETCHECK].concat().contains(&command.as_str()) { None } else { words.next() };
         if let Some(word) = words.next() {
             return misfit(format!("'{word}' is one word too many"));
         }
@@ -239,9 +250,14 @@ impl Line {
         let Some(relay) = relays.next() else {
             return misfit("--relay URL is missing: the URL that the relay prints");
         };
-        let (key, status) = (self.key.take(), self.status);
+        let (key, status, portmap) = (self.key.take(), self.status, !self.no_portmap);
         let command = if command == "serve" {
             Command::Serve(self.serve()?)
+        } else if command == "netcheck" {
+            if key.is_some() {
+                return misfit("--key does not belong to netcheck: it takes a key of its own");
+            }
+            Command::Netcheck
         } else {
             let Some(peer) = peer else {
                 return misfit(format!("{command} needs the other peer's ID: the one that its `serve` prints"));
@@ -250,7 +266,7 @@ impl Line {
             let path = self.path.unwrap_or_default();
             Command::Client(Client { peer, path, action: self.action(&command)? })
         };
-        Ok(Options { relay, more_relays: relays.collect(), key, status, command })
+        Ok(Options { relay, more_relays: relays.collect(), key, status, portmap, command })
     }
 
     fn serve(self) -> Result<Serve, Failure> {

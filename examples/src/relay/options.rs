@@ -16,12 +16,14 @@ use crate::{
 const HELP: &str = "\
 relay: introduces peers to each other, and forwards for those whose NATs refuse
 
-usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--data-dir DIR] [--delay-ms N]
-             [--drain-seconds N] [--json]
+usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--data-dir DIR]
+             [--delay-ms N] [--drain-seconds N] [--json]
 
   --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
   --public HOST    the host name or IP address by which peers reach this machine, for the URL
-  --punch-port N   a UDP port for hole punching, two to eight of them, 0 for any (default: the two after ADDR's)
+  --punch-port N   a UDP port for hole punching, two to seven of them, 0 for any (default: the two after ADDR's)
+  --knock-port N   a UDP port for the packets that peers ask for to learn how their NATs filter, 0 for any
+                   (default: the one after the last of those)
   --data-dir DIR   where the relay's key is kept, made on first use
                    (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
   --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
@@ -34,7 +36,7 @@ usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--data-dir DIR
 Prints the URL that peers need, direc://HOST:PORT#FINGERPRINT, on standard output; what happens, on standard error.
 SIGTERM drains: all peers are told to be elsewhere within N seconds, nobody new is introduced, and what there is goes on
 being forwarded until everybody has left or the time is over. Ctrl-C, or a second SIGTERM, ends it at once.
-Open the UDP ports in the firewall: ADDR's and those for hole punching.
+Open the UDP ports in the firewall: ADDR's, those for hole punching, and the one to knock from.
 DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
 
 const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
@@ -43,8 +45,8 @@ const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
 const PORT: u16 = 4433;
 /// How long a drain takes at most unless something else is asked for: well within the 90 s that systemd waits.
 const DRAIN: Duration = Duration::from_secs(30);
-/// The core's limits: with fewer the relay cannot tell how a NAT maps.
-const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
+/// The core's limits: with fewer the relay cannot tell how a NAT maps, and one more is to knock from.
+const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=7;
 
 /// What the command line asks for.
 pub(super) enum Parsed {
@@ -57,6 +59,7 @@ pub(super) struct Options {
     pub(super) listen: SocketAddr,
     pub(super) public: Option<String>,
     pub(super) punch_ports: Vec<u16>,
+    pub(super) knock_port: u16,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) delay: Duration,
     pub(super) drain: Duration,
@@ -67,10 +70,12 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
         listen: (Ipv4Addr::UNSPECIFIED, PORT).into(),
         public: None,
         punch_ports: Vec::new(),
+        knock_port: 0,
         data_dir: None,
         delay: Duration::ZERO,
         drain: DRAIN,
     };
+    let mut knock_port = None;
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
@@ -79,6 +84,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("listen") => options.listen = args::value(&mut parser, "--listen")?,
             Arg::Long("public") => options.public = Some(host(parser.value()?.string()?)),
             Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
+            Arg::Long("knock-port") => knock_port = Some(args::value(&mut parser, "--knock-port")?),
             Arg::Long("data-dir") => options.data_dir = Some(parser.value()?.into()),
             Arg::Long("delay-ms") => options.delay = Duration::from_millis(args::value(&mut parser, "--delay-ms")?),
             Arg::Long("drain-seconds") => options.drain = args::duration_or_zero(&mut parser, "--drain-seconds")?,
@@ -95,10 +101,15 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
         };
     }
     if !PUNCH_PORTS.contains(&options.punch_ports.len()) {
-        return misfit(format!("--punch-port: two to eight, not {}", options.punch_ports.len()));
+        return misfit(format!("--punch-port: two to seven, not {}", options.punch_ports.len()));
     }
     let mut ports = options.punch_ports.clone();
     ports.push(options.listen.port());
+    // Where the others are any, this one is; after the last port of all, the system picks.
+    let next =
+        if ports.contains(&0) { 0 } else { ports.iter().max().and_then(|last| last.checked_add(1)).unwrap_or(0) };
+    options.knock_port = knock_port.unwrap_or(next);
+    ports.push(options.knock_port);
     ports.retain(|&port| port != 0);
     ports.sort_unstable();
     if let Some(port) = ports.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]) {

@@ -37,6 +37,7 @@ impl Session {
             | Datagram::Echo(..)
             | Datagram::Confirm(..)
             | Datagram::LateEcho(..)
+            | Datagram::Knock(..)
             | Datagram::Relayed { .. } => return Err(DropReason::UnknownType),
         }
         match &mut self.state {

@@ -13,7 +13,9 @@ fn all() -> Vec<Message> {
     let id = NodeId::from_bytes([9; 32]);
     vec![
         Message::Register(Register { listen: true, any: false, ids: vec![id; MAX_CONSENTS], instance: None }),
-        Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
+        Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436) }),
+        Message::Knock(Knock { cookie: [7; 16] }),
+        Message::Knocked(Knock { cookie: [7; 16] }),
         Message::Expect(Expect { cookie: [1; 16], aside: false }),
         Message::Expect(Expect { cookie: [1; 16], aside: true }),
         Message::Observed(Observed { cookie: [1; 16], port: 1, address: "198.51.100.1:5".parse().unwrap() }),
@@ -142,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_decodes_to_a_message_or_a_reason(which in 0..14usize, at in any::<prop::sample::Index>(), bit in 0..8) {
+    fn a_flipped_bit_decodes_to_a_message_or_a_reason(which in 0..16usize, at in any::<prop::sample::Index>(), bit in 0..8) {
         let mut bytes = all()[which].encode();
         let at = at.index(bytes.len());
         bytes[at] ^= 1u8 << bit;
@@ -157,7 +159,7 @@ fn the_documented_bytes_are_what_is_sent() {
     let id = NodeId::from_bytes([0x11; 32]);
     let examples = [
         Message::Register(Register { listen: true, any: false, ids: vec![], instance: None }),
-        Message::Registered(Registered { punch_ports: vec![4434, 4435] }),
+        Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436) }),
         Message::Expect(Expect { cookie: [0x22; 16], aside: false }),
         Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
         Message::Initiate(Initiate {
@@ -184,6 +186,8 @@ fn the_documented_bytes_are_what_is_sent() {
         Message::Local(Local { addresses: vec!["192.168.1.10:40000".parse().unwrap()] }),
         Message::Seen(Seen { address: "198.51.100.7:40000".parse().unwrap() }),
         Message::Drain(Drain { within_ms: 30_000 }),
+        Message::Knock(Knock { cookie: [0x22; 16] }),
+        Message::Knocked(Knock { cookie: [0x22; 16] }),
         Message::Accept,
         Message::Addresses(Addresses { addresses: vec!["198.51.100.7:40000".parse().unwrap()] }),
         Message::Refused(Refused { reason: RefuseReason::NoSuchPeer }),
