@@ -21,6 +21,9 @@ pub enum Link {
     /// The relay's hole-punch socket of this number, in the order of
     /// [`RelayConfig::punch_ports`](crate::RelayConfig::punch_ports).
     Punch(u8),
+    /// The same datagrams in one TLS connection to the relay, where UDP does not pass. At a peer the relay's index in
+    /// [`PeerConfig::relays`](crate::PeerConfig::relays), at a relay the number of the connection it has accepted.
+    Tunnel(u32),
 }
 
 /// Where a received buffer came from.

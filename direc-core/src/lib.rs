@@ -27,6 +27,7 @@ mod quic;
 mod relay;
 mod rng;
 pub mod step;
+mod tunnel;
 mod turns;
 mod url;
 mod wire;
@@ -47,6 +48,7 @@ pub use identity::{Identity, KEY_LEN, NodeId};
 pub use peer::{Connection, ConnectionStats, Peer};
 pub use relay::{Relay, RelayStats};
 pub use step::{Role, Step};
+pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
 pub use url::{RelayUrl, UrlError};
 
 /// Types of QUIC that the interface passes through from quinn-proto.
