@@ -9,6 +9,7 @@ mod introductions;
 mod registration;
 mod session;
 mod shared;
+mod tunnel;
 
 pub(crate) use control::close_code;
 
@@ -79,7 +80,7 @@ pub struct Peer {
     rng: Rng,
     scratch: Vec<u8>,
     now: Instant,
-    /// When this peer last sent anything.
+    /// When this peer's socket last sent anything.
     sent_at: Instant,
     /// When this peer last said that it wanted to be woken.
     due: Option<Instant>,
@@ -106,7 +107,10 @@ impl Peer {
         for (index, &relay) in config.relays.iter().enumerate() {
             let mut rng = rng.fork();
             let endpoint = endpoint(control::slot(index), &cids, &mut rng);
-            let control = Control::new(relay, tls.clone(), register.clone(), patience, endpoint, rng, now)?;
+            let mut control = Control::new(relay, tls.clone(), register.clone(), patience, endpoint, rng, now)?;
+            if config.tunnels.get(index).is_some_and(|&can| can) {
+                control.allow_tunnel(index as u32);
+            }
             relays.push(Registration::new(control, relay.address));
         }
         let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();
@@ -253,27 +257,24 @@ impl Peer {
         let stride = arrival.stride.max(1);
         while !data.is_empty() {
             let packet = data.split_to(stride.min(data.len()));
-            if let Err(reason) = self.on_datagram(arrival.remote, arrival.ecn, packet) {
+            if let Err(reason) = self.on_datagram(arrival, packet) {
                 self.drops.count(reason);
             }
         }
         self.drive();
     }
 
-    fn on_datagram(
-        &mut self,
-        from: SocketAddr,
-        ecn: Option<EcnCodepoint>,
-        mut packet: BytesMut,
-    ) -> Result<(), DropReason> {
-        match Datagram::decode(&packet)? {
+    fn on_datagram(&mut self, arrival: Arrival, mut packet: BytesMut) -> Result<(), DropReason> {
+        let (from, ecn) = (arrival.remote, arrival.ecn);
+        let datagram = Datagram::decode(&packet)?;
+        if let Link::Tunnel(relay) = arrival.link {
+            return self.on_tunnelled(relay as usize, datagram, packet);
+        }
+        match datagram {
             Datagram::Quic => self.on_quic(from, ecn, packet),
             Datagram::Relayed { channel } => {
                 let relay = self.shared.relay_at(from).ok_or(DropReason::UnknownChannel)?;
-                let conn = *self.by_channel.get(&(relay, channel)).ok_or(DropReason::UnknownChannel)?;
-                let packet = packet.split_off(RELAYED_HEADER);
-                self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
-                    .unwrap_or(Err(DropReason::UnknownChannel))
+                self.on_relayed(relay, channel, ecn, packet.split_off(RELAYED_HEADER))
             }
             Datagram::Probe(probe) => self.on_probe(from, true, &probe),
             Datagram::Check(check) => self.on_probe(from, false, &check),
@@ -290,6 +291,19 @@ impl Peer {
             // Only a relay takes these.
             Datagram::Cookie(..) | Datagram::Confirm(..) => Err(DropReason::UnknownType),
         }
+    }
+
+    /// A packet behind the relay's header, which has been taken off.
+    fn on_relayed(
+        &mut self,
+        relay: usize,
+        channel: u64,
+        ecn: Option<EcnCodepoint>,
+        packet: BytesMut,
+    ) -> Result<(), DropReason> {
+        let conn = *self.by_channel.get(&(relay, channel)).ok_or(DropReason::UnknownChannel)?;
+        self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
+            .unwrap_or(Err(DropReason::UnknownChannel))
     }
 
     fn on_probe(&mut self, from: SocketAddr, full: bool, probe: &ProbeFields) -> Result<(), DropReason> {
@@ -351,15 +365,17 @@ impl Peer {
         self.drive();
         buf.clear();
         let out = self.next_transmit(now, buf)?;
-        self.sent_at = self.now;
+        if out.link == Link::Main {
+            self.sent_at = self.now;
+        }
         Some(out)
     }
 
     fn next_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         for relay in &mut self.relays {
-            if let Some(out) = relay.control.poll_transmit(now, buf) {
-                let (remote, ecn) = (out.destination, out.ecn);
-                return Some(Transmit { link: Link::Main, remote, ecn, size: buf.len(), segment_size: None });
+            let control = relay.control.poll_transmit(now, buf);
+            if control.is_some() {
+                return control;
             }
             if let Some(out) = relay.cookies.poll_transmit(now, buf) {
                 return Some(out);
@@ -370,11 +386,11 @@ impl Peer {
             let (sessions, mut ctx) = self.context();
             let out = sessions.get_mut(&conn).and_then(|session| session.poll_transmit(&mut ctx, &mut scratch, buf));
             self.scratch = scratch;
-            if out.is_some() {
+            if let Some(out) = out {
                 // Sending sets timers; the session goes to the back, so that none starves the others.
                 self.dirty.insert(conn);
                 self.sending.rotate();
-                return out;
+                return Some(self.by_way(out));
             }
             self.sending.leave();
         }

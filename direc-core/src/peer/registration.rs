@@ -89,6 +89,8 @@ impl Peer {
             ControlEvent::Observed(observed) => self.on_observed(relay, &observed),
             ControlEvent::Seen => self.on_address_changed(relay),
             ControlEvent::Draining(within) => self.on_draining(relay, within),
+            ControlEvent::Tunnel { wanted } => self.events.push_back(PeerEvent::Tunnel { relay, wanted }),
+            ControlEvent::Way(link) => self.on_way(relay, link),
             ControlEvent::Lost(error) => self.on_relay_lost(relay, error),
             ControlEvent::Opened(id) => self.on_opened(relay, id, Opened::new(id)),
             ControlEvent::Readable(id) => self.on_readable(relay, id),
@@ -228,6 +230,9 @@ impl Peer {
             registration.refresh_at = registration.refresh_at.map(|at| at.min(again));
             registration.ping_at = None;
             self.events.push_back(PeerEvent::Unanswered { relay: address });
+        }
+        if outcome == Outcome::Confirmed {
+            self.relays[relay].control.feel_soon(self.now);
         }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.relays[relay].warm {
             self.relays[relay].warm = true;
