@@ -8,6 +8,7 @@ mod mishaps;
 mod route;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,6 +28,7 @@ use crate::{
     site::{Site, SiteConfig},
     trace::{Keep, Trace},
 };
+use tunnel::{Tunnel, TunnelEvent};
 
 /// A site's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,8 @@ enum Event {
     Packet(Packet, Hop),
     /// A host asked to be woken.
     Wake(HostId),
+    /// Something about a tunnel, in its life of this number.
+    Tunnel(usize, u64, TunnelEvent),
 }
 
 #[derive(Clone, Copy)]
@@ -103,6 +107,10 @@ pub struct World {
     public: BTreeMap<IpAddr, SiteId>,
     paths: BTreeMap<(SiteId, SiteId), Link>,
     severed: BTreeSet<(SiteId, SiteId)>,
+    /// Sites that no UDP gets into or out of.
+    no_udp: BTreeSet<SiteId>,
+    tunnels: Vec<Tunnel>,
+    next_tunnel: u32,
     network: Rng,
     nat: Rng,
     garbage: Rng,
@@ -127,6 +135,9 @@ impl World {
             public: BTreeMap::new(),
             paths: BTreeMap::new(),
             severed: BTreeSet::new(),
+            no_udp: BTreeSet::new(),
+            tunnels: Vec::new(),
+            next_tunnel: 1,
             network: Rng::new(seed, Purpose::Network),
             nat: Rng::new(seed, Purpose::Nat),
             garbage: Rng::new(seed, Purpose::Garbage),
@@ -257,6 +268,7 @@ impl World {
         match event {
             Event::Packet(packet, hop) => self.forward(packet, hop),
             Event::Wake(host) => self.wake(host),
+            Event::Tunnel(index, life, event) => self.on_tunnel(index, life, event),
         }
         true
     }

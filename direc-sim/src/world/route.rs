@@ -30,6 +30,9 @@ impl World {
             self.put(at, Event::Packet(packet, Hop::Lan(neighbour)));
             return;
         }
+        if self.no_udp.contains(&site_id) {
+            return self.lose(DropCause::Silenced, packet);
+        }
         if packet.dst.is_ipv4() != packet.src.is_ipv4() {
             return self.lose(DropCause::NoRoute, packet);
         }
@@ -51,7 +54,7 @@ impl World {
                 let Some(&to) = self.public.get(&packet.dst.ip()) else {
                     return self.lose(DropCause::NoRoute, packet);
                 };
-                if self.severed.contains(&(from, to)) {
+                if self.severed.contains(&(from, to)) || self.no_udp.contains(&to) {
                     return self.lose(DropCause::Silenced, packet);
                 }
                 let path = self.paths.entry((from, to)).or_insert_with(|| Link::new(LinkConfig::default()));
