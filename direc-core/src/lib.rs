@@ -49,7 +49,7 @@ pub use peer::{Connection, ConnectionStats, Peer};
 pub use relay::{Relay, RelayStats};
 pub use step::{Role, Step};
 pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
-pub use url::{RelayUrl, UrlError};
+pub use url::{HttpsUrl, HttpsUrlError, RelayUrl, TlsPin, UrlError};
 
 /// Types of QUIC that the interface passes through from quinn-proto.
 pub mod quic_types {
