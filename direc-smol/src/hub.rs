@@ -14,8 +14,8 @@ use std::{
 use bytes::{Bytes, BytesMut};
 pub(crate) use conn::{Conn, PathCursor};
 use direc_core::{
-    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, MisuseError, NodeId, Path, PathStatus,
-    Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
+    Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, Link, MisuseError, NodeId, Path,
+    PathStatus, Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
 };
 use relay_state::RelayStates;
 pub(crate) use streams::End;
@@ -23,6 +23,7 @@ pub(crate) use streams::End;
 use crate::{
     connection::ConnectionStatus,
     feed::Feed,
+    https::Wishes,
     news::PeerNews,
     node::Machine,
     signal::{Bell, PeerSignals, Signals, Wakes},
@@ -44,6 +45,7 @@ pub(crate) struct PeerMachine {
     pub(crate) signals: Arc<PeerSignals>,
     /// The socket's local address.
     pub(crate) bound: SocketAddr,
+    pub(crate) wishes: Arc<Wishes>,
     /// Connections that stand, or have ended and still have handles.
     conns: BTreeMap<ConnId, Conn>,
     attempts: BTreeMap<ConnId, Attempt>,
@@ -84,6 +86,7 @@ impl PeerMachine {
             feed: Feed::new(),
             signals: Arc::default(),
             bound,
+            wishes: Arc::default(),
             conns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
@@ -212,6 +215,11 @@ impl PeerMachine {
             PeerEvent::RelayDraining { relay, within } => {
                 self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
             }
+            PeerEvent::Tunnel { relay, wanted } => self.wishes.set(relay, wanted, wakes),
+            PeerEvent::Way { relay, link } => {
+                let tunnel = link != Link::Main;
+                self.feed.publish(now, &PeerNews::Way { relay, tunnel }, wakes);
+            }
             PeerEvent::Observed { port, address } => {
                 self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);
             }
@@ -310,6 +318,14 @@ impl Machine for PeerMachine {
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().map(|wake| wake.at)
+    }
+
+    fn tunnel_up(&mut self, now: Instant, number: u32, _remote: SocketAddr) {
+        self.core.tunnel_up(now, number as usize);
+    }
+
+    fn tunnel_lost(&mut self, now: Instant, number: u32) {
+        self.core.tunnel_lost(now, number as usize);
     }
 
     fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes) {

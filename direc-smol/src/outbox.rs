@@ -11,6 +11,7 @@ use std::{
 use direc_core::{Link, Transmit};
 
 use crate::{
+    https::Lines,
     node::Machine,
     socket::{Sent, Socket},
 };
@@ -24,6 +25,7 @@ pub(crate) struct Outbox {
     buffer: Vec<u8>,
     unsent: Option<Unsent>,
     failures: Arc<AtomicU64>,
+    lines: Arc<Lines>,
 }
 
 /// A transmit of which the first `offset` bytes in the buffer have gone.
@@ -33,8 +35,8 @@ struct Unsent {
 }
 
 impl Outbox {
-    pub(crate) fn new(sockets: Arc<[Socket]>, failures: Arc<AtomicU64>) -> Self {
-        Self { sockets, buffer: Vec::with_capacity(ROOM), unsent: None, failures }
+    pub(crate) fn new(sockets: Arc<[Socket]>, failures: Arc<AtomicU64>, lines: Arc<Lines>) -> Self {
+        Self { sockets, buffer: Vec::with_capacity(ROOM), unsent: None, failures, lines }
     }
 
     /// Takes the machine's next transmit; `false` if there is none.
@@ -48,6 +50,12 @@ impl Outbox {
     /// Sends what was taken; `false` if the socket is full.
     pub(crate) fn flush(&mut self) -> bool {
         let Some(Unsent { transmit, offset }) = &mut self.unsent else { return true };
+        if let Link::Tunnel(number) = transmit.link {
+            let dropped = self.lines.send(number, transmit, &self.buffer);
+            self.failures.fetch_add(dropped, Ordering::Relaxed);
+            self.unsent = None;
+            return true;
+        }
         let sent = match self.sockets.iter().find(|socket| socket.link == transmit.link) {
             Some(socket) => socket.send(transmit, &self.buffer, *offset),
             None => Sent::Done { failed: 1 },
