@@ -196,7 +196,7 @@ async fn connect(host: &str, port: u16) -> Result<(Async<TcpStream>, SocketAddr)
             blocking::unblock(move || target.to_socket_addrs().map(Iterator::collect)).await.map_err(failed)?
         }
     };
-    type Try = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<Async<TcpStream>>)>>>;
+    type Try = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<Async<TcpStream>>)> + Send>>;
     let mut waiting = addresses.into_iter().take(MAX_ADDRESSES);
     let mut tries: Vec<Try> = Vec::new();
     let mut next = Timer::after(Duration::ZERO);

@@ -120,7 +120,8 @@ fn tls_words(error: &rustls::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             f.write_str("it is another host's")
         }
-        CertificateError::UnknownIssuer => {
+        // A root may have the name of the one that it is signed by, and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             f.write_str("nobody trusted here vouches for it (if it is self-signed, use the URL with its #sha256- pin)")
         }
         CertificateError::ApplicationVerificationFailure => {

@@ -93,6 +93,9 @@ impl Inbox {
     async fn head(&mut self, from: &mut impl Bytes) -> Result<Option<Vec<u8>>, HttpError> {
         loop {
             if let Some(end) = self.0.windows(4).position(|four| four == b"\r\n\r\n") {
+                if end + 4 > MAX_HEAD {
+                    return Err(HttpError::HeadTooLong);
+                }
                 let rest = self.0.split_off(end + 4);
                 return Ok(Some(std::mem::replace(&mut self.0, rest)));
             }
