@@ -8,6 +8,7 @@ mod options;
 mod paths;
 mod ping;
 mod pipe;
+mod relays;
 mod serve;
 mod serving;
 mod status;
@@ -83,7 +84,7 @@ impl Begin<'_> {
     /// Binds the socket and waits until a relay knows this peer.
     async fn register(self, asked: StatusAsked) -> Result<Running, Failure> {
         let Self { started, options, out } = self;
-        let peer = Peer::bind(self.peer_options()?).await.map_err(Failure::of)?;
+        let peer = Peer::bind(self.peer_options().await?).await.map_err(Failure::of)?;
         let status = smol::spawn(status::report(peer.clone(), asked, options.status, out));
         // From the beginning: of several relays, one may be away and never have been there.
         let watch = peer.watch();
@@ -92,11 +93,13 @@ impl Begin<'_> {
         Ok(Running { peer, news: smol::spawn(news::tell(watch, out)), status })
     }
 
-    fn peer_options(self) -> Result<PeerOptions, Failure> {
+    async fn peer_options(self) -> Result<PeerOptions, Failure> {
         let key = self.options.key.clone().unwrap_or_else(home::peer_key);
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
-        let first = PeerOptions::new(identity, self.options.relay.clone());
-        let mut options = self.options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
+        let relays = relays::find(&self.options.relays, self.options.relay_ca.as_deref(), &key, self.out).await?;
+        let Some((first, _)) = relays.first() else { return Err(Failure::Failed("there is no relay".into())) };
+        let mut options = PeerOptions::new(identity, first.clone());
+        (options.relays, options.https) = relays.into_iter().unzip();
         if let Command::Serve(serving) = &self.options.command {
             options.consent = serving.consent.clone();
         }
