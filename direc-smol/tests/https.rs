@@ -256,7 +256,7 @@ fn a_relay_answers_what_it_is_asked_for_and_refuses_the_rest() {
         (format!("GET / HTTP/1.1\r\n{host}\r\n"), "404 Not Found"),
         (format!("POST /direc HTTP/1.1\r\n{host}\r\n"), "405 Method Not Allowed"),
         (format!("GET /direc HTTP/1.1\r\n{host}\r\n"), "426 Upgrade Required"),
-        (format!("GET /direc HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n\r\n"), "426 Upgrade"),
+        ("GET /direc HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade, close\r\n\r\n".to_owned(), "426 Upgrade"),
         ("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde".to_owned(), "400 Bad Request"),
         ("nonsense\r\n\r\n".to_owned(), "400 Bad Request"),
         (format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(9000)), "431 Request Header"),

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     thread,
     time::Duration,
@@ -39,6 +39,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 6;
+/// How long a connection is kept by which the relay has described itself: if UDP does not pass, a tunnel is wanted soon.
+const SPARE: Duration = Duration::from_secs(5);
 /// Pause before a tunnel is tried again, doubled each time up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
@@ -49,7 +51,12 @@ pub struct HttpsRelay {
     url: HttpsUrl,
     tls: Arc<ClientConfig>,
     proxy: Option<Proxy>,
+    /// The connection by which it has described itself.
+    spare: Arc<Mutex<Option<Open>>>,
 }
+
+/// TLS to the relay: what has come by it and is not used up, and where its other end is.
+type Open = (TlsStream, Inbox, SocketAddr);
 
 impl HttpsRelay {
     /// The relay at this URL. `trust` says who vouches for its certificate; a pin in the URL needs nobody.
@@ -58,7 +65,7 @@ impl HttpsRelay {
     /// [`HttpsError::Ca`] or [`HttpsError::NoRoots`] if there is nobody to trust.
     pub fn new(url: HttpsUrl, trust: &Trust) -> Result<Self, HttpsError> {
         let tls = client_config(trust, url.pin)?;
-        Ok(Self { url, tls, proxy: None })
+        Ok(Self { url, tls, proxy: None, spare: Arc::default() })
     }
 
     /// The same, through this proxy.
@@ -76,13 +83,15 @@ impl HttpsRelay {
     /// What the relay says of itself.
     pub(crate) async fn fetch(&self) -> Result<Vec<u8>, HttpsError> {
         let fetch = async {
-            let (mut stream, _) = self.open().await?;
-            let answer =
-                self.ask(&mut stream, &mut Inbox::default(), WELL_KNOWN, "Accept: application/json\r\n").await?;
-            match answer.status {
-                200 => Ok(answer.body),
-                _ => Err(refusal(answer)),
+            let (mut stream, mut inbox, remote) = self.open().await?;
+            let answer = self.ask(&mut stream, &mut inbox, WELL_KNOWN, "Accept: application/json\r\n").await?;
+            if answer.status != 200 {
+                return Err(refusal(answer));
             }
+            if !answer.last {
+                *self.spare() = Some((stream, inbox, remote));
+            }
+            Ok(answer.body)
         };
         within(DEADLINE, fetch).await.unwrap_or(Err(HttpsError::TimedOut { after: DEADLINE }))
     }
@@ -90,16 +99,40 @@ impl HttpsRelay {
     /// A tunnel, and what has come through it already.
     async fn tunnel(&self) -> Result<(TlsStream, Vec<u8>, SocketAddr), HttpsError> {
         let upgrade = async {
-            let (mut stream, remote) = self.open().await?;
-            let mut inbox = Inbox::default();
-            let headers = format!("Connection: Upgrade\r\nUpgrade: {TUNNEL_PROTOCOL}\r\n");
-            let answer = self.ask(&mut stream, &mut inbox, TUNNEL_PATH, &headers).await?;
-            match (answer.status, answer.upgrade.as_deref()) {
-                (101, Some(TUNNEL_PROTOCOL)) => Ok((stream, inbox.into_rest(), remote)),
-                _ => Err(refusal(answer)),
+            let spare = self.spare().take();
+            if let Some(spare) = spare
+                && let Ok(tunnel) = self.upgrade(spare).await
+            {
+                return Ok(tunnel);
             }
+            self.upgrade(self.open().await?).await
         };
         within(DEADLINE, upgrade).await.unwrap_or(Err(HttpsError::TimedOut { after: DEADLINE }))
+    }
+
+    async fn upgrade(
+        &self,
+        (mut stream, mut inbox, remote): Open,
+    ) -> Result<(TlsStream, Vec<u8>, SocketAddr), HttpsError> {
+        let headers = format!("Connection: Upgrade\r\nUpgrade: {TUNNEL_PROTOCOL}\r\n");
+        let answer = self.ask(&mut stream, &mut inbox, TUNNEL_PATH, &headers).await?;
+        match (answer.status, answer.upgrade.as_deref()) {
+            (101, Some(TUNNEL_PROTOCOL)) => Ok((stream, inbox.into_rest(), remote)),
+            _ => Err(refusal(answer)),
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<Open>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the spare connection once it is not needed any more.
+    async fn forget_spare(&self) {
+        Timer::after(SPARE).await;
+        let spare = self.spare().take();
+        if let Some((mut stream, ..)) = spare {
+            stream.say_goodbye();
+        }
     }
 
     async fn ask(
@@ -117,7 +150,7 @@ impl HttpsRelay {
     }
 
     /// TLS to the relay, whose certificate is believed.
-    async fn open(&self) -> Result<(TlsStream, SocketAddr), HttpsError> {
+    async fn open(&self) -> Result<Open, HttpsError> {
         let (host, port) = match &self.proxy {
             Some(proxy) => (&proxy.host, proxy.port),
             None => (&self.url.host, self.url.port),
@@ -132,7 +165,7 @@ impl HttpsRelay {
         let name = ServerName::try_from(self.url.host.clone()).map_err(bad_name)?;
         let mut stream = TlsStream::client(socket, self.tls.clone(), name).map_err(HttpsError::Tls)?;
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
-        Ok((stream, remote))
+        Ok((stream, Inbox::default(), remote))
     }
 
     /// Has the proxy connect us.
@@ -283,6 +316,7 @@ pub(crate) fn make_tunnels(
             if let Some(https) = https {
                 let maker = Maker { node: &node, wishes: &wishes, index, address: *address, https };
                 executor.spawn(async move { maker.run().await }).detach();
+                executor.spawn(https.forget_spare()).detach();
             }
         }
         async_io::block_on(executor.run(node.ended()));
