@@ -7,7 +7,7 @@
 //! # The contract of both state machines
 //!
 //! - **In**: `handle_datagram(now, arrival, bytes)`, `handle_timeout(now)`, and the commands (`connect`, `answer`,
-//!   streams, `close`). `now` never runs backwards.
+//!   streams, `close`); where there are tunnels, `tunnel_up` and `tunnel_lost`. `now` never runs backwards.
 //! - **Out**, after every `in`, in this order, each until it returns `None`: `poll_transmit`, `poll_event`; then
 //!   `poll_timeout` says when to come back and why. Queued work counts as due now.
 //! - `poll_transmit` clears the caller's buffer and fills it; several datagrams of one length may come at once (GSO).

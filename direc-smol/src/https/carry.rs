@@ -7,7 +7,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -29,6 +32,9 @@ const RUN: usize = 64 << 10;
 const SILENCE: Duration = Duration::from_secs(90);
 /// A tunnel whose other side has taken nothing for so long, though there is something to take, is dead.
 const STALL: Duration = Duration::from_secs(20);
+
+/// Bytes that wait for all tunnels of a node together: what some hundreds of slow readers may hold up, and no more.
+const MAX_WAITING: usize = 128 << 20;
 
 /// Why a tunnel has ended.
 #[derive(Debug)]
@@ -63,8 +69,11 @@ impl From<io::Error> for TunnelEnd {
 }
 
 /// The node's end of a tunnel: what waits to go in, and who is to be told of it.
-#[derive(Default)]
-pub(crate) struct Line(Mutex<Waiting>);
+pub(crate) struct Line {
+    waiting: Mutex<Waiting>,
+    /// Bytes that wait for all tunnels.
+    total: Arc<AtomicUsize>,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -74,17 +83,50 @@ struct Waiting {
 
 impl Line {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues datagrams; gives how many were dropped.
+    fn push(&self, bytes: &[u8], segment: usize) -> u64 {
+        let mut waiting = self.lock();
+        if self.total.load(Ordering::Relaxed) >= MAX_WAITING {
+            return bytes.len().div_ceil(segment) as u64;
+        }
+        let before = waiting.queue.len();
+        let dropped = waiting.queue.push(bytes, segment);
+        self.total.fetch_add(waiting.queue.len() - before, Ordering::Relaxed);
+        let task = waiting.task.take();
+        drop(waiting);
+        if let Some(task) = task {
+            task.wake();
+        }
+        dropped
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let left = self.lock().queue.len();
+        self.total.fetch_sub(left, Ordering::Relaxed);
     }
 }
 
 /// All tunnels of a node that are up, by number.
 #[derive(Default)]
-pub(crate) struct Lines(Mutex<BTreeMap<u32, Arc<Line>>>);
+pub(crate) struct Lines {
+    by_number: Mutex<BTreeMap<u32, Arc<Line>>>,
+    total: Arc<AtomicUsize>,
+}
 
 impl Lines {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Line>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_number.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, number: u32) -> Arc<Line> {
+        let line = Arc::new(Line { waiting: Mutex::default(), total: self.total.clone() });
+        self.lock().insert(number, line.clone());
+        line
     }
 
     /// Queues a transmit. Gives how many of its datagrams were dropped: all, if there is no such tunnel.
@@ -92,15 +134,10 @@ impl Lines {
         let bytes = &bytes[..transmit.size.min(bytes.len())];
         let segment = transmit.segment_size.unwrap_or(bytes.len()).max(1);
         let line = self.lock().get(&number).cloned();
-        let Some(line) = line else { return bytes.len().div_ceil(segment) as u64 };
-        let mut waiting = line.lock();
-        let dropped = waiting.queue.push(bytes, segment);
-        let task = waiting.task.take();
-        drop(waiting);
-        if let Some(task) = task {
-            task.wake();
+        match line {
+            Some(line) => line.push(bytes, segment),
+            None => bytes.len().div_ceil(segment) as u64,
         }
-        dropped
     }
 }
 
@@ -114,8 +151,7 @@ pub(crate) struct Tunnel<'a, M: Machine> {
 
 impl<'a, M: Machine> Tunnel<'a, M> {
     pub(crate) fn open(node: &'a Node<M>, number: u32, remote: SocketAddr) -> Self {
-        let line = Arc::<Line>::default();
-        node.lines.lock().insert(number, line.clone());
+        let line = node.lines.open(number);
         node.call(|machine, now| machine.tunnel_up(now, number, remote));
         Self { node, number, remote, line }
     }
@@ -171,6 +207,7 @@ impl<'a, M: Machine> Tunnel<'a, M> {
                 taken += count;
             }
             drop(waiting);
+            self.line.total.fetch_sub(taken, Ordering::Relaxed);
             match stream.poll_flush(cx) {
                 Poll::Ready(result) => result?,
                 // The socket is full: its having room wakes this task, and what is queued meanwhile does not.
@@ -299,5 +336,38 @@ impl Watch {
             }
             self.timer.set_at((self.taken + STALL).min(self.heard + SILENCE).max(now + Duration::from_millis(100)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use direc_core::TUNNEL_QUEUE;
+
+    fn transmit(size: usize) -> Transmit {
+        Transmit {
+            link: Link::Tunnel(1),
+            remote: "192.0.2.1:1".parse().unwrap(),
+            ecn: None,
+            size,
+            segment_size: Some(1200),
+        }
+    }
+
+    #[test]
+    fn slow_readers_hold_up_a_bounded_number_of_bytes_each_and_together() {
+        let (lines, bytes) = (Lines::default(), vec![0; 40 * 1200]);
+        assert_eq!(lines.send(1, &transmit(bytes.len()), &bytes), 40, "there is no tunnel yet");
+        let tunnels = MAX_WAITING / TUNNEL_QUEUE + 10;
+        let open: Vec<_> = (0..tunnels as u32).map(|number| lines.open(number)).collect();
+        for number in 0..tunnels as u32 {
+            while lines.send(number, &transmit(bytes.len()), &bytes) == 0 {}
+        }
+        let total = || lines.total.load(Ordering::Relaxed);
+        assert!(open.iter().all(|line| line.lock().queue.len() <= TUNNEL_QUEUE));
+        assert!(total() >= MAX_WAITING && total() < MAX_WAITING + TUNNEL_QUEUE, "{}", total());
+        lines.lock().clear();
+        drop(open);
+        assert_eq!(total(), 0);
     }
 }

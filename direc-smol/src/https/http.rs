@@ -265,12 +265,11 @@ mod tests {
     fn a_request_is_read_however_it_is_cut_and_what_follows_is_kept() {
         let text = b"GET /direc HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: Direc-Tunnel\r\n\r\n\0\x01x";
         for piece in [1, 2, 50, 1000] {
-            let (result, mut rest) = request(text, piece);
+            let (result, rest) = request(text, piece);
             let request = result.unwrap().unwrap();
             assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/direc"));
             assert_eq!(request.upgrade.as_deref(), Some("direc-tunnel"));
             assert!(b"\0\x01x".starts_with(&rest));
-            rest.clear();
         }
     }
 
