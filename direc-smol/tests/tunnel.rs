@@ -4,7 +4,8 @@
 mod common;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -218,6 +219,68 @@ fn a_relay_whose_key_is_another_now_is_asked_for_the_new_one() {
             }
         };
         assert_eq!(bootstrap(&https, Some(&kept)).await.unwrap(), second.url(None));
+    });
+}
+
+/// A proxy for one connection after the other, which answers so before it connects, or does not. Gives what it was asked.
+fn proxy(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (said, heard) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (mut near, mut head) = (socket.unwrap(), Vec::new());
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                near.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            said.send(head).unwrap();
+            near.write_all(answer.as_bytes()).unwrap();
+            let Ok(mut far) = TcpStream::connect(target) else { continue };
+            let (mut back, mut there) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut near, &mut far));
+            thread::spawn(move || std::io::copy(&mut there, &mut back));
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn a_proxy_on_the_way_carries_the_bootstrap_and_the_tunnel() {
+    run(async {
+        let (relay, https) = relay();
+        let (address, heard) = proxy("HTTP/1.1 200 Connection established\r\nVia: proxy\r\n\r\n");
+        let https = https.with_proxy(Some(format!("http://me:secret@{address}").parse().unwrap()));
+        assert_eq!(bootstrap(&https, None).await.unwrap(), relay.url(None));
+        let head = heard.recv().unwrap();
+        let port = relay.https_addr().unwrap().port();
+        assert!(head.starts_with(&format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n")), "{head}");
+        assert!(head.contains("Proxy-Authorization: Basic bWU6c2VjcmV0\r\n"), "{head}");
+        let gate = Gate::new(relay.local_addr(), false);
+        let (_server, mut news) = gated(&relay, &https, &gate, Consent::Any).await;
+        assert!(next_way(&mut news).await);
+    });
+}
+
+#[test]
+fn a_proxy_that_refuses_is_told_of_by_what_it_wants() {
+    run(async {
+        let (_relay, https) = relay();
+        for (answer, words) in [
+            ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "asks for a name and a password"),
+            (
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
+                "refuses the connection (HTTP status 403)",
+            ),
+        ] {
+            let (address, _heard) = proxy(answer);
+            let https = https.clone().with_proxy(Some(address.to_string().parse().unwrap()));
+            let error = bootstrap(&https, None).await.unwrap_err().to_string();
+            assert!(error.contains(&format!("the proxy {address} ")) && error.contains(words), "{error}");
+        }
     });
 }
 

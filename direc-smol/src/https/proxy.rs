@@ -1,7 +1,7 @@
 //! A proxy on the way to the relay's HTTPS port, by HTTP's CONNECT (RFC 9110, section 9.3.6), as the environment names
 //! it.
 
-use std::{env, fmt, net::IpAddr};
+use std::{env, fmt, net::IpAddr, str::FromStr};
 
 use data_encoding::BASE64;
 
@@ -61,10 +61,15 @@ impl Proxy {
         if proxy.is_empty() || exempt.split(',').any(|rule| matches(rule.trim(), host)) {
             return Ok(None);
         }
-        Self::parse(proxy).map(Some)
+        proxy.parse().map(Some)
     }
+}
 
-    fn parse(text: &str) -> Result<Self, ProxyError> {
+/// `http://HOST:PORT`, with `NAME:PASSWORD@` in front of the host if the proxy wants them; `http://` may be missing.
+impl FromStr for Proxy {
+    type Err = ProxyError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyError> {
         let rest = match text.split_once("://") {
             Some(("http", rest)) => rest,
             Some((scheme, _)) => return Err(ProxyError::Scheme { scheme: scheme.to_owned() }),
@@ -140,9 +145,9 @@ mod tests {
             ("http://[2001:db8::1]:8080", proxy("2001:db8::1", 8080)),
             ("proxy", proxy("proxy", 1080)),
         ] {
-            assert_eq!(Proxy::parse(text), Ok(expected), "{text}");
+            assert_eq!(text.parse(), Ok(expected), "{text}");
         }
-        let found = Proxy::parse("http://me:p%40ss@proxy:1").unwrap();
+        let found = "http://me:p%40ss@proxy:1".parse::<Proxy>().unwrap();
         assert_eq!(found.authorization.as_deref(), Some("Basic bWU6cEBzcw=="));
         assert!(!format!("{found:?}").contains("Basic"));
     }
