@@ -44,6 +44,9 @@ pub struct PeerConfig {
     pub identity: Identity,
     /// The relays (P3) at which this peer is to be found, the preferred one first: one to [`MAX_RELAYS`] of them.
     pub relays: Vec<RelayAddress>,
+    /// Whether a tunnel can be had to each of the relays, in their order, where UDP does not pass: then
+    /// [`PeerEvent::Tunnel`](crate::PeerEvent::Tunnel) asks for it. Relays beyond its end have none; empty by default.
+    pub tunnels: Vec<bool>,
     /// Whom to accept.
     pub consent: Consent,
     /// The crypto library: TLS 1.3 with AES-128-GCM at least. The one source of randomness besides the seed.
@@ -64,6 +67,7 @@ impl PeerConfig {
         Self {
             identity,
             relays: vec![relay],
+            tunnels: Vec::new(),
             consent: Consent::default(),
             crypto,
             key_log: None,
@@ -79,6 +83,7 @@ impl fmt::Debug for PeerConfig {
         f.debug_struct("PeerConfig")
             .field("identity", &self.identity)
             .field("relays", &self.relays)
+            .field("tunnels", &self.tunnels)
             .field("consent", &self.consent)
             .field("timing", &self.timing)
             .field("transport", &self.transport)

@@ -30,9 +30,11 @@ pub enum DropReason {
     UnprovenAddress,
     /// A queue is full.
     QueueFull,
+    /// By a tunnel that is not there, or from an address that stands for one.
+    UnknownTunnel,
 }
 
-const REASONS: [DropReason; 12] = [
+const REASONS: [DropReason; 13] = [
     DropReason::Empty,
     DropReason::UnknownType,
     DropReason::BadLength,
@@ -45,6 +47,7 @@ const REASONS: [DropReason; 12] = [
     DropReason::NotQuic,
     DropReason::UnprovenAddress,
     DropReason::QueueFull,
+    DropReason::UnknownTunnel,
 ];
 
 /// How many datagrams were dropped, by reason.

@@ -24,6 +24,9 @@ pub enum Link {
     /// The relay's hole-punch socket of this number, in the order of
     /// [`RelayConfig::punch_ports`](crate::RelayConfig::punch_ports).
     Punch(u8),
+    /// The same datagrams in one TLS connection to the relay, where UDP does not pass. At a peer the relay's index in
+    /// [`PeerConfig::relays`](crate::PeerConfig::relays), at a relay the number of the connection it has accepted.
+    Tunnel(u32),
 }
 
 /// Where a received buffer came from.
@@ -213,6 +216,24 @@ pub enum PeerEvent {
         relay: SocketAddr,
         /// By then it wants to be left.
         within: Duration,
+    },
+    /// A tunnel to a relay is wanted, because UDP does not answer, or not any more. While it is wanted the runtime
+    /// makes it, makes it anew when it has broken, and says so with [`Peer::tunnel_up`](crate::Peer::tunnel_up) and
+    /// [`Peer::tunnel_lost`](crate::Peer::tunnel_lost). One that is not wanted any more is closed, without being told
+    /// of. Said only of relays that [`PeerConfig::tunnels`](crate::PeerConfig::tunnels) names.
+    Tunnel {
+        /// The relay's index in [`PeerConfig::relays`](crate::PeerConfig::relays), and the tunnel's number.
+        relay: usize,
+        /// Whether it is wanted.
+        wanted: bool,
+    },
+    /// The way to a relay is another one than before: [`Link::Tunnel`], or [`Link::Main`] again. In the beginning it is
+    /// [`Link::Main`].
+    Way {
+        /// To which relay.
+        relay: SocketAddr,
+        /// By which link.
+        link: Link,
     },
     /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {

@@ -128,6 +128,7 @@ pub fn datagram(bytes: &[u8]) {
         | Datagram::Confirm(..)
         | Datagram::LateEcho(..)
         | Datagram::Knock(..)
+        | Datagram::Bid(_)
         | Datagram::Probe(_)
         | Datagram::Check(_)
         | Datagram::ProbeEcho(_) => {

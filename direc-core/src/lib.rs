@@ -7,7 +7,7 @@
 //! # The contract of both state machines
 //!
 //! - **In**: `handle_datagram(now, arrival, bytes)`, `handle_timeout(now)`, and the commands (`connect`, `answer`,
-//!   streams, `close`). `now` never runs backwards.
+//!   streams, `close`); where there are tunnels, `tunnel_up` and `tunnel_lost`. `now` never runs backwards.
 //! - **Out**, after every `in`, in this order, each until it returns `None`: `poll_transmit`, `poll_event`; then
 //!   `poll_timeout` says when to come back and why. Queued work counts as due now.
 //! - `poll_transmit` clears the caller's buffer and fills it; several datagrams of one length may come at once (GSO).
@@ -28,6 +28,7 @@ mod quic;
 mod relay;
 mod rng;
 pub mod step;
+mod tunnel;
 mod turns;
 mod url;
 mod wire;
@@ -49,7 +50,8 @@ pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, Po
 pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};
 pub use step::{Role, Step};
-pub use url::{RelayUrl, UrlError};
+pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
+pub use url::{HttpsUrl, HttpsUrlError, RelayUrl, TlsPin, UrlError};
 
 /// Types of QUIC that the interface passes through from quinn-proto.
 pub mod quic_types {

@@ -14,6 +14,7 @@ mod restraint;
 mod session;
 mod shared;
 mod spares;
+mod tunnel;
 mod whereabouts;
 
 pub(crate) use control::close_code;
@@ -94,7 +95,7 @@ pub struct Peer {
     rng: Rng,
     scratch: Vec<u8>,
     now: Instant,
-    /// When this peer last sent anything.
+    /// When this peer's socket last sent anything.
     sent_at: Instant,
     /// When this peer last said that it wanted to be woken.
     due: Option<Instant>,
@@ -121,7 +122,10 @@ impl Peer {
         for (index, &relay) in config.relays.iter().enumerate() {
             let mut rng = rng.fork();
             let endpoint = endpoint(control::slot(index), &cids, &mut rng);
-            let control = Control::new(relay, tls.clone(), register.clone(), patience, endpoint, rng, now)?;
+            let mut control = Control::new(relay, tls.clone(), register.clone(), patience, endpoint, rng, now)?;
+            if config.tunnels.get(index).is_some_and(|&can| can) {
+                control.allow_tunnel(index as u32);
+            }
             relays.push(Registration::new(control, relay.address));
         }
         let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();
@@ -318,14 +322,17 @@ impl Peer {
         self.drive();
         buf.clear();
         let out = self.next_transmit(now, buf)?;
-        self.sent_at = self.now;
+        if out.link == Link::Main {
+            self.sent_at = self.now;
+        }
         Some(out)
     }
 
     fn next_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         for relay in &mut self.relays {
-            if let Some(out) = relay.control.poll_transmit(now, buf) {
-                return Some(Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) });
+            let control = relay.control.poll_transmit(now, buf);
+            if control.is_some() {
+                return control;
             }
             let cookies = relay.cookies.poll_transmit(now, buf);
             if let Some(out) = cookies.or_else(|| relay.knock.cookies.poll_transmit(now, buf)) {
@@ -337,11 +344,11 @@ impl Peer {
             let (sessions, mut ctx) = self.context();
             let out = sessions.get_mut(&conn).and_then(|session| session.poll_transmit(&mut ctx, &mut scratch, buf));
             self.scratch = scratch;
-            if out.is_some() {
+            if let Some(out) = out {
                 // Sending sets timers; the session goes to the back, so that none starves the others.
                 self.dirty.insert(conn);
                 self.sending.rotate();
-                return out;
+                return Some(self.by_way(out));
             }
             self.sending.leave();
         }

@@ -299,9 +299,19 @@ impl Quic {
 
     /// Appends the next datagrams to send, at most `max` of one length, all of one connection.
     pub(crate) fn poll_transmit(&mut self, now: Instant, max: usize, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.poll_transmit_of(now, max, buf).map(|(_, transmit)| transmit)
+    }
+
+    /// As [`Self::poll_transmit`], with the connection; stateless replies are of none.
+    pub(crate) fn poll_transmit_of(
+        &mut self,
+        now: Instant,
+        max: usize,
+        buf: &mut Vec<u8>,
+    ) -> Option<(Option<Handle>, Transmit)> {
         if let Some((transmit, bytes)) = self.replies.pop_front() {
             buf.extend_from_slice(&bytes);
-            return Some(transmit);
+            return Some((None, transmit));
         }
         while let Some(key) = self.sending.first() {
             if let Some(entry) = self.connections.get_mut(&key)
@@ -310,7 +320,7 @@ impl Quic {
                 // Sending sets timers; the connection goes to the back, so that none starves the others.
                 self.dirty.insert(key);
                 self.sending.rotate();
-                return Some(transmit);
+                return Some((Some(ConnectionHandle(key)), transmit));
             }
             self.sending.leave();
         }

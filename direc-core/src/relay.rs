@@ -9,6 +9,7 @@ mod newcomers;
 mod promises;
 mod punch;
 mod registry;
+mod tunnels;
 
 use std::{
     collections::VecDeque,
@@ -26,6 +27,7 @@ use knocks::Knocks;
 use newcomers::Newcomers;
 use promises::Promises;
 use registry::Registry;
+use tunnels::Tunnels;
 
 use crate::{
     Arrival, ConfigError, Identity, Link, NodeId, RefuseReason, RelayConfig, RelayEvent, StepTaken, Transmit, Wake,
@@ -83,6 +85,7 @@ pub struct Relay {
     /// Streams that a peer has opened and not said anything on.
     fresh: std::collections::BTreeMap<(usize, StreamId), MessageStream>,
     newcomers: Newcomers,
+    tunnels: Tunnels,
     queue: ForwardQueue,
     echoes: VecDeque<(u8, SocketAddr, Cookie, Token)>,
     promises: Promises,
@@ -122,6 +125,7 @@ impl Relay {
             introductions: Introductions::new(rng.fork()),
             fresh: std::collections::BTreeMap::new(),
             newcomers: Newcomers::default(),
+            tunnels: Tunnels::default(),
             queue: ForwardQueue::new(config.limits.forward_queue),
             echoes: VecDeque::new(),
             promises: Promises::default(),
@@ -201,17 +205,35 @@ impl Relay {
 
     // In.
 
+    /// A peer has opened the tunnel of this number, from `remote`: datagrams come and go by
+    /// [`Link::Tunnel`](crate::Link::Tunnel) from now on. No number is used twice.
+    pub fn tunnel_up(&mut self, now: Instant, number: u32, remote: SocketAddr) {
+        self.advance(now);
+        self.tunnels.up(number, remote);
+    }
+
+    /// That tunnel is gone. Its peer's control connection goes on by another one, or by UDP, if the peer comes back in
+    /// time.
+    pub fn tunnel_lost(&mut self, now: Instant, number: u32) {
+        self.advance(now);
+        self.tunnels.lost(number);
+    }
+
     /// Takes a received buffer: one datagram, or several of one length (GRO).
     pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, mut data: BytesMut) {
         self.advance(now);
         let stride = arrival.stride.max(1);
+        let from = match self.tunnels.enter(arrival.link, arrival.remote) {
+            Ok(from) => from,
+            Err(reason) => return self.drops.count(reason),
+        };
         while !data.is_empty() {
             let result = match (arrival.link, split_run(&mut data, stride, arrival.ecn)) {
-                (Link::Main, Some(run)) => self.on_relayed(arrival.remote, run),
-                (_, Some(_)) => Err(DropReason::UnknownType),
+                (Link::Main | Link::Tunnel(_), Some(run)) => self.on_relayed(from, run),
+                (Link::Punch(_) | Link::Spare(_), Some(_)) => Err(DropReason::UnknownType),
                 (link, None) => {
                     let packet = data.split_to(stride.min(data.len()));
-                    self.on_datagram(link, arrival.remote, arrival.ecn, packet)
+                    self.on_datagram(link, from, arrival.ecn, packet)
                 }
             };
             if let Err(reason) = result {
@@ -230,7 +252,7 @@ impl Relay {
     ) -> Result<(), DropReason> {
         let datagram = Datagram::decode(&packet)?;
         match (link, datagram) {
-            (Link::Main, Datagram::Quic) => self.on_quic(from, ecn, packet),
+            (Link::Main | Link::Tunnel(_), Datagram::Quic) => self.on_quic(from, ecn, packet),
             (Link::Punch(port), Datagram::Cookie(cookie, delay)) => self.on_cookie(port, from, cookie, delay),
             (Link::Punch(port), Datagram::Confirm(cookie, token)) => self.on_confirm(port, from, &cookie, &token),
             (_, Datagram::Quic) => Err(DropReason::NotQuic),
@@ -257,8 +279,9 @@ impl Relay {
                 // A client's address may change under its connection (RFC 9000, section 9); relayed packets follow.
                 let address = self.quic.get(handle).map(Connection::remote_address);
                 if let (Some(address), Some(entry)) = (address, self.registry.get_mut(handle))
-                    && entry.move_to(address)
+                    && entry.move_to(address, self.tunnels.remote(address).ip())
                 {
+                    let address = self.tunnels.remote(address);
                     self.say(handle, &Message::Seen(Seen { address }));
                 }
                 Ok(())
@@ -329,7 +352,8 @@ impl Relay {
         self.drive();
         buf.clear();
         if let Some(out) = self.quic.poll_transmit(now, 1, buf) {
-            return Some(Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) });
+            let out = Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) };
+            return Some(self.tunnels.route(out));
         }
         if let Some((port, remote, cookie, token)) = self.echoes.pop_front() {
             Datagram::Echo(cookie, token).encode(buf);
@@ -340,7 +364,7 @@ impl Relay {
             // The last thing sent may have set timers.
             self.drive();
         }
-        out
+        out.map(|out| self.tunnels.route(out))
     }
 
     /// The next event; `None` when there are none.
@@ -407,7 +431,7 @@ impl Relay {
         match proven_key(connection) {
             Some(id) => {
                 let address = connection.remote_address();
-                self.registry.insert(handle, id, address);
+                self.registry.insert(handle, id, address, self.tunnels.remote(address).ip());
             }
             None => self.dismiss(handle, close_code::MISBEHAVED, b"no key"),
         }
@@ -481,7 +505,7 @@ impl Relay {
 
     fn on_register(&mut self, handle: Handle, mut stream: MessageStream, register: Register) {
         let Some(entry) = self.registry.get(handle) else { return };
-        let (peer, address, listening) = (entry.id, entry.address, register.listen);
+        let (peer, address, listening) = (entry.id, self.tunnels.remote(entry.address), register.listen);
         if entry.is_registered() {
             return self.dismiss(handle, close_code::MISBEHAVED, b"registered twice on one connection");
         }

@@ -1,5 +1,7 @@
 //! A relay's URL, `direc://HOST:PORT#FINGERPRINT`: where it is and which key it must prove.
 
+mod https;
+
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
@@ -7,6 +9,7 @@ use std::{
 };
 
 use crate::{IdError, NodeId};
+pub use https::{HttpsUrl, HttpsUrlError, TlsPin};
 
 /// What every URL begins with.
 const SCHEME: &str = "direc://";
@@ -174,6 +177,13 @@ pub enum UrlError {
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a relay URL (direc://HOST:PORT#FINGERPRINT): ")?;
+        self.reason(f)
+    }
+}
+
+impl UrlError {
+    /// What is wrong, without what it is wrong for.
+    fn reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scheme => f.write_str("it must begin with direc://"),
             Self::NoHost => f.write_str("the host is missing"),

@@ -6,14 +6,15 @@ mod pattern;
 mod streams;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use direc_core::{
-    Arrival, ConnId, ConnectOptions, Drops, Nature, NodeId, Peer, PeerEvent, Role, Transmit, Wake, quic_types::VarInt,
+    Arrival, ConnId, ConnectOptions, Drops, Link, Nature, NodeId, Peer, PeerEvent, Role, Transmit, Wake,
+    quic_types::VarInt,
 };
 
 use crate::{
@@ -109,6 +110,10 @@ pub struct App {
     ticks: BTreeMap<ConnId, Duration>,
     registered_at: Option<Duration>,
     warm_at: Option<Duration>,
+    /// Each way to a relay, and since when.
+    ways: Vec<(Duration, Link)>,
+    /// Tunnels that are wanted, or not any more, for the world to see to.
+    tunnels: VecDeque<(u32, bool)>,
 }
 
 impl App {
@@ -124,6 +129,8 @@ impl App {
             ticks: BTreeMap::new(),
             registered_at: None,
             warm_at: None,
+            ways: Vec::new(),
+            tunnels: VecDeque::new(),
         }
     }
 
@@ -140,6 +147,11 @@ impl App {
     /// When the registration first was warm.
     pub fn warm_at(&self) -> Option<Duration> {
         self.warm_at
+    }
+
+    /// When the way to a relay became another one, and which; UDP in the beginning.
+    pub fn ways(&self) -> &[(Duration, Link)] {
+        &self.ways
     }
 
     fn log(&mut self, conn: ConnId) -> &mut ConnLog {
@@ -247,6 +259,17 @@ impl PeerHost {
             PeerEvent::Warm { .. } => {
                 app.warm_at.get_or_insert(at);
                 return What::Detail("registration is warm".into());
+            }
+            PeerEvent::Tunnel { relay, wanted } => {
+                app.tunnels.push_back((u32::try_from(relay).unwrap_or(u32::MAX), wanted));
+                return What::Detail(if wanted { "wants a tunnel" } else { "wants the tunnel no more" }.into());
+            }
+            PeerEvent::Way { relay, link } => {
+                app.ways.push((at, link));
+                match link {
+                    Link::Tunnel(_) => format!("reaches {relay} through a tunnel"),
+                    _ => format!("reaches {relay} by UDP"),
+                }
             }
             PeerEvent::RelayLost { error, .. } => format!("relay lost: {error}"),
             PeerEvent::Observed { port, address } => {
@@ -358,6 +381,17 @@ impl Node for PeerHost {
 
     fn network_changed(&mut self, now: Instant, local: &[SocketAddr]) {
         self.peer.network_changed(now, local);
+    }
+
+    fn poll_tunnel(&mut self) -> Option<(u32, bool)> {
+        self.app.tunnels.pop_front()
+    }
+
+    fn tunnel_changed(&mut self, now: Instant, number: u32, remote: Option<SocketAddr>) {
+        match remote {
+            Some(_) => self.peer.tunnel_up(now, number as usize),
+            None => self.peer.tunnel_lost(now, number as usize),
+        }
     }
 
     fn peer(&self) -> Option<&PeerHost> {

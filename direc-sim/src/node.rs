@@ -25,6 +25,12 @@ pub trait Node {
     fn poll_timeout(&mut self) -> Option<Wake>;
     /// Its sockets are at these addresses on the host's own network: said at the start, and when that has changed.
     fn network_changed(&mut self, _now: Instant, _local: &[SocketAddr]) {}
+    /// A relay's index, and whether the tunnel to it is wanted from now on; until `None`.
+    fn poll_tunnel(&mut self) -> Option<(u32, bool)> {
+        None
+    }
+    /// The tunnel of this number is up, from that address, or gone.
+    fn tunnel_changed(&mut self, _now: Instant, _number: u32, _remote: Option<SocketAddr>) {}
     /// The peer, if it is one, to look at.
     fn peer(&self) -> Option<&PeerHost> {
         None
@@ -72,6 +78,13 @@ impl Node for Relay {
 
     fn poll_timeout(&mut self) -> Option<Wake> {
         Relay::poll_timeout(self)
+    }
+
+    fn tunnel_changed(&mut self, now: Instant, number: u32, remote: Option<SocketAddr>) {
+        match remote {
+            Some(remote) => self.tunnel_up(now, number, remote),
+            None => self.tunnel_lost(now, number),
+        }
     }
 
     fn as_relay(&mut self) -> Option<&mut Relay> {

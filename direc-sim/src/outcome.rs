@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use direc_core::{Drops, Nature, NodeId, RelayStats, Role};
+use direc_core::{Drops, Link, Nature, NodeId, RelayStats, Role};
 
 use crate::{
     app::{Answer, ConnLog},
@@ -24,6 +24,8 @@ pub struct PeerOutcome {
     pub registered_at: Option<Duration>,
     /// When its registration first was warm.
     pub warm_at: Option<Duration>,
+    /// When the way to a relay became another one, and which; UDP in the beginning.
+    pub ways: Vec<(Duration, Link)>,
     /// Its connections, in the order they came up.
     pub connections: Vec<ConnLog>,
     /// What it was behind in the end.

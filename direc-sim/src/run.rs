@@ -155,11 +155,17 @@ impl<'a> Cast<'a> {
             Willing::Asked(answer) => (Consent::Ask, answer),
         };
         config.consent = consent;
+        config.tunnels = vec![self.scenario.tunnels; config.relays.len()];
         config.key_log = keep.bytes.then(|| Arc::new(self.secrets.clone()) as _);
         let peer = Peer::new(config, rng.key(), self.world.instant()).map_err(|e| SetUpError(e.to_string()))?;
         let app = App::new(self.world.epoch(), answer, side.serve);
         let port = PEER_PORT + u16::try_from(number).unwrap_or(0);
         let host = self.world.add_host(site, &name, &[(Link::Main, port)], Box::new(PeerHost { peer, app }));
+        if self.scenario.tunnels {
+            for (relay, station) in (0..).zip(&self.relays) {
+                self.world.allow_tunnel(host, relay, station.host);
+            }
+        }
         self.peers.push((host, site, id));
         self.places.push(places);
         Ok(())
@@ -196,6 +202,7 @@ impl<'a> Cast<'a> {
                 id,
                 registered_at: peer.and_then(|peer| peer.app.registered_at()),
                 warm_at: peer.and_then(|peer| peer.app.warm_at()),
+                ways: peer.map(|peer| peer.app.ways().to_vec()).unwrap_or_default(),
                 connections: peer.map(|peer| peer.app.connections().values().cloned().collect()).unwrap_or_default(),
                 boxes: self.boxes_of(number, host),
                 drops: peer.map(|peer| peer.drops().clone()).unwrap_or_default(),

@@ -124,6 +124,8 @@ pub enum Trouble {
     Stop(usize),
     /// A relay's process is gone without a word. At the repair another one is there, with the same key.
     KillRelay(usize),
+    /// No UDP gets into or out of a peer's site.
+    BlockUdp(usize),
     /// A relay is drained: it wants to be left within this time. At the repair it is started anew.
     DrainRelay(usize, Duration),
 }
@@ -159,6 +161,8 @@ pub struct Scenario {
     pub relays: usize,
     /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
     pub relay_delay: Duration,
+    /// Whether peers may reach the relays through tunnels where UDP does not pass.
+    pub tunnels: bool,
     /// Everything speaks IPv6; NATs are gone then, and only filter.
     pub v6: bool,
     /// Whether all registrations are to be warm before the start.
@@ -193,6 +197,7 @@ impl Scenario {
             noise: LinkConfig::default(),
             relays: 1,
             relay_delay: Duration::ZERO,
+            tunnels: false,
             v6: false,
             warm: true,
             calls: vec![Call { at: Duration::ZERO, from: 0, to: 1, relay_only: false, work }],

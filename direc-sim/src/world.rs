@@ -8,6 +8,7 @@ mod mishaps;
 mod route;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,6 +28,7 @@ use crate::{
     site::{Site, SiteConfig},
     trace::{Keep, Trace},
 };
+use tunnel::{Tunnel, TunnelEvent};
 
 /// A site's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,8 @@ enum Event {
     Packet(Packet, Hop),
     /// A host asked to be woken.
     Wake(HostId),
+    /// Something about a tunnel, in its life of this number.
+    Tunnel(usize, u64, TunnelEvent),
 }
 
 #[derive(Clone, Copy)]
@@ -99,6 +103,8 @@ enum Wire {
     Up(SiteId),
     /// Into a site.
     Down(SiteId),
+    /// All tunnels: their segments.
+    Tunnels,
 }
 
 /// The chance of one wire in the world of this seed.
@@ -111,6 +117,7 @@ fn wire(seed: u64, which: Wire) -> Rng {
             Wire::Path(from, to) => [0, number(from), number(to)],
             Wire::Up(site) => [1, number(site), 0],
             Wire::Down(site) => [2, number(site), 0],
+            Wire::Tunnels => [3, 0, 0],
         },
     )
 }
@@ -128,6 +135,12 @@ pub struct World {
     paths: BTreeMap<(SiteId, SiteId), Link>,
     severed: BTreeSet<(SiteId, SiteId)>,
     seed: u64,
+    /// Sites that no UDP gets into or out of.
+    no_udp: BTreeSet<SiteId>,
+    tunnels: Vec<Tunnel>,
+    next_tunnel: u32,
+    /// What tunnels leave to chance.
+    tunnelled: Rng,
     nat: Rng,
     garbage: Rng,
     /// The last packets that arrived anywhere, to be played again.
@@ -152,6 +165,10 @@ impl World {
             paths: BTreeMap::new(),
             severed: BTreeSet::new(),
             seed,
+            no_udp: BTreeSet::new(),
+            tunnels: Vec::new(),
+            next_tunnel: 1,
+            tunnelled: wire(seed, Wire::Tunnels),
             nat: Rng::new(seed, Purpose::Nat),
             garbage: Rng::new(seed, Purpose::Garbage),
             recent: VecDeque::new(),
@@ -289,6 +306,7 @@ impl World {
         match event {
             Event::Packet(packet, hop) => self.forward(packet, hop),
             Event::Wake(host) => self.wake(host),
+            Event::Tunnel(index, life, event) => self.on_tunnel(index, life, event),
         }
         true
     }

@@ -58,6 +58,8 @@ fn scenario(places: [u8; 6], faults: &[[u8; 4]]) -> Scenario {
     scenario.peers[0].elsewhere = Some(boxes(places[2]));
     scenario.peers[1].elsewhere = Some(boxes(places[3]));
     scenario.relays = 1 + usize::from(places[4] / 128);
+    // Half of them may go by HTTPS while UDP does not answer; it must not make anything worse.
+    scenario.tunnels = places[5] >= 128;
     let flow = Flow { rate: Some(RATE), lasts: HEALED + BACK };
     let work = Work { ping: true, flow: Some(flow), ..Work::default() };
     scenario = scenario.work(work);

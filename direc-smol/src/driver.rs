@@ -52,7 +52,7 @@ pub(crate) fn start<M: Machine>(
     let sockets = Sockets::new(sockets);
     let driver = Driver {
         node: node.clone(),
-        outbox: Some(Outbox::new(sockets.clone(), node.send_failures.clone())),
+        outbox: Some(Outbox::new(sockets.clone(), node.send_failures.clone(), node.lines.clone())),
         sockets,
         network,
         room: Room::new(),
@@ -149,7 +149,11 @@ impl<M: Machine> Driver<M> {
         state.machine.dispatch(now, &mut self.wakes);
         drop(state);
         let kept = self.outbox.take();
-        slept.or(kept).unwrap_or_else(|| Outbox::new(self.sockets.clone(), self.node.send_failures.clone()))
+        slept.or(kept).unwrap_or_else(|| self.new_outbox())
+    }
+
+    fn new_outbox(&self) -> Outbox {
+        Outbox::new(self.sockets.clone(), self.node.send_failures.clone(), self.node.lines.clone())
     }
 
     /// Tells the machine if the network has changed.

@@ -35,6 +35,13 @@ pub enum BindError {
         /// What the system said.
         error: io::Error,
     },
+    /// A TCP socket for HTTPS could not be had.
+    Https {
+        /// The local address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A setting is out of its range.
     Config(ConfigError),
     /// The system gave no randomness.
@@ -54,12 +61,11 @@ impl fmt::Display for BindError {
             }
             Self::Socket { address, error } => {
                 write!(f, "cannot bind UDP port {} on {}: ", address.port(), address.ip())?;
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => f.write_str("another program uses it already"),
-                    io::ErrorKind::AddrNotAvailable => f.write_str("this machine has no such address"),
-                    io::ErrorKind::PermissionDenied => f.write_str("not permitted (ports below 1024 are reserved)"),
-                    _ => write!(f, "{error}"),
-                }
+                bind_words(error, f)
+            }
+            Self::Https { address, error } => {
+                write!(f, "cannot listen for HTTPS on TCP port {} of {}: ", address.port(), address.ip())?;
+                bind_words(error, f)
             }
             Self::Config(error) => write!(f, "{error}"),
             Self::Entropy(error) => write!(f, "the system gave no randomness: {error}"),
@@ -68,10 +74,22 @@ impl fmt::Display for BindError {
     }
 }
 
+fn bind_words(error: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => f.write_str("another program uses it already"),
+        io::ErrorKind::AddrNotAvailable => f.write_str("this machine has no such address"),
+        io::ErrorKind::PermissionDenied => f.write_str("not permitted (ports below 1024 are reserved)"),
+        _ => write!(f, "{error}"),
+    }
+}
+
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Resolve { error, .. } | Self::Socket { error, .. } | Self::Thread(error) => Some(error),
+            Self::Resolve { error, .. }
+            | Self::Socket { error, .. }
+            | Self::Https { error, .. }
+            | Self::Thread(error) => Some(error),
             Self::Config(error) => Some(error),
             Self::NoAddress { .. } | Self::Family { .. } | Self::Entropy(_) => None,
         }

@@ -23,6 +23,7 @@ pub(crate) use streams::End;
 use crate::{
     connection::ConnectionStatus,
     feed::Feed,
+    https::Wishes,
     news::PeerNews,
     node::Machine,
     signal::{Bell, PeerSignals, Signals, Wakes},
@@ -46,6 +47,7 @@ pub(crate) struct PeerMachine {
     pub(crate) bound: SocketAddr,
     /// Where machines on the same networks reach it.
     pub(crate) nearby: Vec<SocketAddr>,
+    pub(crate) wishes: Arc<Wishes>,
     /// Connections that stand, or have ended and still have handles.
     conns: BTreeMap<ConnId, Conn>,
     attempts: BTreeMap<ConnId, Attempt>,
@@ -89,6 +91,7 @@ impl PeerMachine {
             signals: Arc::default(),
             bound,
             nearby: Vec::new(),
+            wishes: Arc::default(),
             conns: BTreeMap::new(),
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
@@ -223,6 +226,11 @@ impl PeerMachine {
             PeerEvent::RelayDraining { relay, within } => {
                 self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
             }
+            PeerEvent::Tunnel { relay, wanted } => self.wishes.set(relay, wanted, wakes),
+            PeerEvent::Way { relay, link } => {
+                let tunnel = link != Link::Main;
+                self.feed.publish(now, &PeerNews::Way { relay, tunnel }, wakes);
+            }
             PeerEvent::Observed { port, address } => {
                 self.feed.publish(now, &PeerNews::Observed { port, address }, wakes);
             }
@@ -324,6 +332,14 @@ impl Machine for PeerMachine {
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().map(|wake| wake.at)
+    }
+
+    fn tunnel_up(&mut self, now: Instant, number: u32, _remote: SocketAddr) {
+        self.core.tunnel_up(now, number as usize);
+    }
+
+    fn tunnel_lost(&mut self, now: Instant, number: u32) {
+        self.core.tunnel_lost(now, number as usize);
     }
 
     fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes) {

@@ -80,20 +80,24 @@ fn check_exposure(_path: &Path, _metadata: &fs::Metadata) -> Result<(), KeyFileE
 }
 
 fn create(path: &Path) -> Result<Identity, KeyFileError> {
+    store(path, &generate()?.serialize_pem())?;
+    load(path)
+}
+
+/// Makes a file with this secret text, for the eyes of its owner only, unless there is one by now.
+pub(crate) fn store(path: &Path, text: &str) -> Result<(), KeyFileError> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     make_folders(folder).map_err(|error| at(folder, "cannot make the folder", error))?;
     let draft = draft_path(path)?;
-    let text = generate()?.serialize_pem();
     let placed = write_new(&draft, text.as_bytes())
         .map_err(|error| at(&draft, "cannot write", error))
         .and_then(|()| place(&draft, path, text.as_bytes()).map_err(|error| at(path, "cannot make", error)));
     let removed = fs::remove_file(&draft);
     placed?;
-    removed.map_err(|error| at(&draft, "cannot remove", error))?;
-    load(path)
+    removed.map_err(|error| at(&draft, "cannot remove", error))
 }
 
 /// A name beside `path` that no other program uses.

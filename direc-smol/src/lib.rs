@@ -29,6 +29,7 @@ mod connection;
 mod driver;
 mod error;
 mod feed;
+mod https;
 mod hub;
 mod key;
 mod network;
@@ -49,13 +50,14 @@ mod sockets;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, Filtering, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature, NodeId, Path,
-    PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason, RelayError,
-    RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TransportConfig, UrlError,
+    DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature,
+    NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason,
+    RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TlsPin, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };
 pub use error::{BindError, KeyFileError, ReadError, ReadToEndError, SendDatagramError, WriteError};
+pub use https::{HttpsError, HttpsKey, HttpsKeyError, HttpsRelay, Proxy, ProxyError, Trust, bootstrap};
 pub use key::{ephemeral_key, load_or_create_key};
 pub use news::{PathNews, PathWatch, PeerNews, RelayNews, RelayWatch, Watch};
 pub use peer::{Offer, Peer, PeerOptions};

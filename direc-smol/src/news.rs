@@ -51,6 +51,20 @@ pub enum PeerNews {
         /// By then it wants to be left.
         within: Duration,
     },
+    /// The way to a relay is another one than before.
+    Way {
+        /// To which relay.
+        relay: SocketAddr,
+        /// Through a tunnel to its HTTPS port, because UDP does not pass; or by UDP again.
+        tunnel: bool,
+    },
+    /// A tunnel that is wanted, because UDP does not pass, could not be had or has broken. It is tried again.
+    TunnelFailed {
+        /// To which relay.
+        relay: SocketAddr,
+        /// Why.
+        why: String,
+    },
     /// This machine's network has changed, or may have: everything is registered and probed anew.
     NetworkChanged {
         /// The socket's address, which may be another one than before.

@@ -19,6 +19,7 @@ use bytes::BytesMut;
 use direc_core::{Arrival, Link, Transmit};
 
 use crate::{
+    https::Lines,
     outbox::Outbox,
     signal::{Bell, Wakes},
 };
@@ -37,6 +38,9 @@ pub(crate) trait Machine: Send + 'static {
     fn poll_timeout(&mut self) -> Option<Instant>;
     /// The network has changed, or may have: here are the socket's address and where it is reached from nearby.
     fn network_changed(&mut self, now: Instant, bound: SocketAddr, local: Vec<SocketAddr>, wakes: &mut Wakes);
+    /// A tunnel of that number is up: to a relay of that index at a peer, from `remote` at a relay.
+    fn tunnel_up(&mut self, now: Instant, number: u32, remote: SocketAddr);
+    fn tunnel_lost(&mut self, now: Instant, number: u32);
     /// Hands all events out; tasks to be woken are left in `wakes`.
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes);
     /// Spare sockets that may be closed.
@@ -101,6 +105,8 @@ pub(crate) struct Node<M> {
     state: Mutex<State<M>>,
     ended: Bell,
     pub(crate) send_failures: Arc<AtomicU64>,
+    /// The tunnels that are up.
+    pub(crate) lines: Arc<Lines>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -111,6 +117,7 @@ impl<M: Machine> Node<M> {
             state: Mutex::new(state),
             ended: Bell::default(),
             send_failures: Arc::default(),
+            lines: Arc::default(),
             thread: Mutex::new(None),
         }
     }
@@ -178,9 +185,14 @@ impl<M: Machine> Node<M> {
         self.until_ended().await;
     }
 
+    /// Waits until the driver has ended.
+    pub(crate) async fn ended(&self) {
+        self.ended.wait_for(|| self.lock().ended.then_some(())).await;
+    }
+
     /// Waits until the driver has ended and its sockets are closed.
     pub(crate) async fn until_ended(&self) {
-        self.ended.wait_for(|| self.lock().ended.then_some(())).await;
+        self.ended().await;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // It has nothing left to do. Should it have panicked, that was reported already.

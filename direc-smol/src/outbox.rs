@@ -10,7 +10,7 @@ use std::{
 
 use direc_core::{Link, Transmit};
 
-use crate::{node::Machine, socket::Sent, sockets::Sockets};
+use crate::{https::Lines, node::Machine, socket::Sent, sockets::Sockets};
 
 /// Room for one transmit: 64 datagrams of the largest size over Ethernet. The machine's batch decides, not this.
 const ROOM: usize = 64 * 1500;
@@ -21,6 +21,7 @@ pub(crate) struct Outbox {
     buffer: Vec<u8>,
     unsent: Option<Unsent>,
     failures: Arc<AtomicU64>,
+    lines: Arc<Lines>,
 }
 
 /// A transmit of which the first `offset` bytes in the buffer have gone.
@@ -30,8 +31,8 @@ struct Unsent {
 }
 
 impl Outbox {
-    pub(crate) fn new(sockets: Sockets, failures: Arc<AtomicU64>) -> Self {
-        Self { sockets, buffer: Vec::with_capacity(ROOM), unsent: None, failures }
+    pub(crate) fn new(sockets: Sockets, failures: Arc<AtomicU64>, lines: Arc<Lines>) -> Self {
+        Self { sockets, buffer: Vec::with_capacity(ROOM), unsent: None, failures, lines }
     }
 
     /// Takes the machine's next transmit; `false` if there is none.
@@ -45,6 +46,12 @@ impl Outbox {
     /// Sends what was taken; `false` if the socket is full, or [missing](Self::missing).
     pub(crate) fn flush(&mut self) -> bool {
         let Some(Unsent { transmit, offset }) = &mut self.unsent else { return true };
+        if let Link::Tunnel(number) = transmit.link {
+            let dropped = self.lines.send(number, transmit, &self.buffer);
+            self.failures.fetch_add(dropped, Ordering::Relaxed);
+            self.unsent = None;
+            return true;
+        }
         let sent = match self.sockets.get(transmit.link) {
             Some(socket) => socket.send(transmit, &self.buffer, *offset),
             None if matches!(transmit.link, Link::Spare(_)) => return false,

@@ -14,7 +14,8 @@ use direc_core::{
 use rustls::KeyLog;
 
 use crate::{
-    BindError, Connection, ConnectionStatus, Watch, driver,
+    BindError, Connection, ConnectionStatus, HttpsRelay, Watch, driver,
+    https::make_tunnels,
     hub::{Next, PeerMachine},
     network::Network,
     node::{Guard, Node},
@@ -31,6 +32,9 @@ pub struct PeerOptions {
     pub identity: Identity,
     /// The relays at which this peer is to be found, all at once, the preferred one first: one to [`MAX_RELAYS`](crate::MAX_RELAYS).
     pub relays: Vec<RelayUrl>,
+    /// Where the relays answer HTTPS, in their order, for when UDP does not pass. Empty by default: relays beyond its end
+    /// are reached by UDP alone.
+    pub https: Vec<Option<HttpsRelay>>,
     /// Whom to accept. Nobody by default.
     pub consent: Consent,
     /// The local address; `None`, the default, takes all addresses, IPv6 and IPv4 where there are both, and a port the
@@ -53,6 +57,7 @@ impl PeerOptions {
         Self {
             identity,
             relays: vec![relay],
+            https: Vec::new(),
             consent: Consent::default(),
             local: None,
             timing: PeerTiming::default(),
@@ -75,6 +80,7 @@ impl fmt::Debug for PeerOptions {
         f.debug_struct("PeerOptions")
             .field("identity", &self.identity)
             .field("relays", &self.relays)
+            .field("https", &self.https)
             .field("consent", &self.consent)
             .field("local", &self.local)
             .field("timing", &self.timing)
@@ -115,9 +121,11 @@ impl Peer {
         let socket = Socket::bind_peer(options.local)?;
         let bound = socket.local_addr();
         let relays = resolve::relays(&options.relays, bound).await?;
-        let addresses: Vec<SocketAddr> = relays.iter().map(|relay| relay.address).collect();
-        let mut config = PeerConfig::new(options.identity, relays[0], provider::provider());
-        config.relays = relays;
+        let addresses: Vec<SocketAddr> = relays.iter().map(|(_, relay)| relay.address).collect();
+        let https: Vec<_> = relays.iter().map(|(index, _)| options.https.get(*index).cloned().flatten()).collect();
+        let mut config = PeerConfig::new(options.identity, relays[0].1, provider::provider());
+        config.relays = relays.into_iter().map(|(_, relay)| relay).collect();
+        config.tunnels = https.iter().map(Option::is_some).collect();
         config.consent = options.consent;
         config.timing = options.timing;
         config.transport = options.transport;
@@ -125,16 +133,20 @@ impl Peer {
 
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
         let mut machine = PeerMachine::new(core, addresses.clone(), bound);
-        let (id, signals) = (machine.core.id(), machine.signals.clone());
+        let (id, signals, wishes) = (machine.core.id(), machine.signals.clone(), machine.wishes.clone());
+        let ways = addresses.iter().copied().zip(https).collect();
         let at_home = addresses.iter().all(|relay| relay.ip().is_loopback());
         let network = network(addresses);
         machine.nearby = network.local(bound);
         machine.core.network_changed(Instant::now(), &machine.nearby);
         let node = Arc::new(Node::new(machine));
         driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
+        // From here on the node ends with the guard, should the rest fail.
+        let guard = Arc::new(Guard(node.clone()));
+        make_tunnels(node.clone(), wishes, ways)?;
         let wanted = options.port_mapping && !at_home;
-        let mapper = if wanted { Some(Mapper::start(node.clone(), signals.clone())?) } else { None };
-        Ok(Self { guard: Arc::new(Guard(node)), signals, mapper, id })
+        let mapper = if wanted { Some(Mapper::start(node, signals.clone())?) } else { None };
+        Ok(Self { guard, signals, mapper, id })
     }
 
     /// This peer's ID.

@@ -14,8 +14,9 @@ use direc_core::{
 use rustls::KeyLog;
 
 use crate::{
-    BindError, RelayNews, RelayWatch, driver,
+    BindError, HttpsKey, RelayNews, RelayWatch, driver,
     feed::Feed,
+    https::{Listener, describe, serve},
     node::{Guard, Machine, Node},
     provider,
     signal::Wakes,
@@ -39,8 +40,12 @@ pub struct RelayOptions {
     pub knock_port: Option<u16>,
     /// The seed's delay between telling P4 and telling P2. 0.
     pub delay: Duration,
+    /// Where its UDP sockets are reached, a name or an address, if not at the host whose HTTPS port describes it.
+    pub public_host: Option<String>,
     /// The limits.
     pub limits: RelayLimits,
+    /// Where to answer HTTPS, for peers that UDP does not reach; port 0: the system picks. `None`, the default: nowhere.
+    pub https: Option<(SocketAddr, HttpsKey)>,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
@@ -55,6 +60,8 @@ impl RelayOptions {
             knock_port: Some(0),
             delay: Duration::ZERO,
             limits: RelayLimits::default(),
+            https: None,
+            public_host: None,
             key_log: None,
         }
     }
@@ -73,6 +80,7 @@ pub struct RelayServer {
     local: SocketAddr,
     punch: Vec<SocketAddr>,
     knock: Option<SocketAddr>,
+    https: Option<SocketAddr>,
 }
 
 impl RelayServer {
@@ -92,11 +100,19 @@ impl RelayServer {
         config.limits = options.limits;
         config.key_log = options.key_log;
 
+        let listener = options.https.map(|(address, key)| Listener::bind(address, &key)).transpose()?;
+        let https = listener.as_ref().map(Listener::local_addr);
         let core = direc_core::Relay::new(config, provider::seed()?, Instant::now())?;
         let id = core.id();
         let node = Arc::new(Node::new(RelayMachine { core, feed: Feed::new() }));
         driver::start(node.clone(), sockets, None, "direc-relay")?;
-        Ok(Self { guard: Guard(node), id, local, punch, knock })
+        // From here on the node ends with the guard, should the rest fail.
+        let guard = Guard(node.clone());
+        if let Some(listener) = listener {
+            let ports = punch.iter().map(SocketAddr::port).collect();
+            serve(node, listener, describe(id, local.port(), options.public_host, ports))?;
+        }
+        Ok(Self { guard, id, local, punch, knock, https })
     }
 
     /// The relay's ID.
@@ -107,6 +123,11 @@ impl RelayServer {
     /// The address of its QUIC socket.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The address at which it answers HTTPS.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https
     }
 
     /// The addresses of its hole-punch sockets.
@@ -206,6 +227,14 @@ impl Machine for RelayMachine {
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         self.core.poll_timeout().map(|wake| wake.at)
+    }
+
+    fn tunnel_up(&mut self, now: Instant, number: u32, remote: SocketAddr) {
+        self.core.tunnel_up(now, number, remote);
+    }
+
+    fn tunnel_lost(&mut self, now: Instant, number: u32) {
+        self.core.tunnel_lost(now, number);
     }
 
     /// Not watched for: a relay is where its URL says it is.

@@ -19,12 +19,12 @@ const GRACE: Duration = Duration::from_secs(5);
 
 type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// The relays as a socket bound to `local` can reach them, in their order.
+/// The relays as a socket bound to `local` can reach them, in their order, each with its index among the URLs.
 ///
 /// A name with addresses of both families is taken at its IPv4 address: that is where NATs are to be punched, and
 /// where most relays listen. A local address of one family demands that family of the relay, except that `[::]` serves
 /// both. Relays that cannot be had are warned of and left out, unless that leaves none.
-pub(crate) async fn relays(urls: &[RelayUrl], local: SocketAddr) -> Result<Vec<RelayAddress>, BindError> {
+pub(crate) async fn relays(urls: &[RelayUrl], local: SocketAddr) -> Result<Vec<(usize, RelayAddress)>, BindError> {
     if urls.len() > MAX_RELAYS {
         return Err(ConfigError::Setting("a peer takes 4 relays at most").into());
     }
@@ -67,15 +67,15 @@ fn pick(
     urls: &[RelayUrl],
     found: Vec<io::Result<Vec<SocketAddr>>>,
     local: SocketAddr,
-) -> Result<Vec<RelayAddress>, BindError> {
-    let (mut relays, mut errors) = (Vec::<RelayAddress>::new(), Vec::new());
-    for (url, found) in urls.iter().zip(found) {
+) -> Result<Vec<(usize, RelayAddress)>, BindError> {
+    let (mut relays, mut errors) = (Vec::<(usize, RelayAddress)>::new(), Vec::new());
+    for (index, (url, found)) in urls.iter().zip(found).enumerate() {
         let found = found.map_err(|error| BindError::Resolve { host: url.host.clone(), error });
         match found.and_then(|found| choose(url, &found, local)) {
-            Ok(address) if relays.iter().any(|relay| relay.address == address) => {
+            Ok(address) if relays.iter().any(|(_, relay)| relay.address == address) => {
                 log::warn!("{}:{} is a relay that was named before: left out", url.host, url.port);
             }
-            Ok(address) => relays.push(RelayAddress { address, key: url.key }),
+            Ok(address) => relays.push((index, RelayAddress { address, key: url.key })),
             Err(error) => errors.push(error),
         }
     }
@@ -141,7 +141,7 @@ mod tests {
         let failed = || Err(io::ErrorKind::NotFound.into());
         let (urls, there) = ([url("a"), url("b"), url("c")], address("192.0.2.1:4433"));
         let relays = pick(&urls, vec![failed(), Ok(vec![there]), Ok(vec![there])], address("[::]:7")).unwrap();
-        assert_eq!(relays, [RelayAddress { address: there, key: urls[1].key }]);
+        assert_eq!(relays, [(1, RelayAddress { address: there, key: urls[1].key })]);
         let error = pick(&urls, vec![failed(), failed(), failed()], address("[::]:7")).unwrap_err();
         assert!(matches!(&error, BindError::Resolve { host, .. } if host == "a"), "{error}");
         assert!(matches!(pick(&[], vec![], address("[::]:7")), Err(BindError::Config(_))));

@@ -14,6 +14,8 @@ pub enum Event {
     RelayReady {
         /// What peers need.
         url: String,
+        /// What will do as well, if it answers HTTPS.
+        https: Option<String>,
     },
     /// The relay is going down, and has told its peers.
     Draining {
@@ -77,6 +79,20 @@ pub enum Event {
         relay: String,
         /// By then.
         within_ms: f64,
+    },
+    /// The way to a relay is another one than before.
+    RelayWay {
+        /// Its address.
+        relay: String,
+        /// How it is reached now.
+        by: By,
+    },
+    /// UDP does not pass, and the relay could not be reached by HTTPS either. Said once, until the reason changes.
+    TunnelFailed {
+        /// The relay's address.
+        relay: String,
+        /// What happened, in words.
+        why: String,
     },
     /// This machine's network is another one, or may be.
     NetworkChanged {
@@ -166,6 +182,16 @@ impl From<Path> for Kind {
     fn from(path: Path) -> Self {
         if path.is_direct() { Self::Direct } else { Self::Relay }
     }
+}
+
+/// How a relay is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// As a rule.
+    Udp,
+    /// By its HTTPS port, where UDP does not pass.
+    Https,
 }
 
 /// Why a path was chosen, in a word.

@@ -9,15 +9,16 @@ mod options;
 mod paths;
 mod ping;
 mod pipe;
+mod relays;
 mod serve;
 mod serving;
 mod status;
 mod terminal;
 mod words;
 
-use std::{process::ExitCode, time::Instant};
+use std::{path::Path, process::ExitCode, time::Instant};
 
-use direc_smol::{Peer, PeerOptions, load_or_create_key};
+use direc_smol::{Identity, Peer, PeerOptions, load_or_create_key};
 use smol::Task;
 
 use crate::{
@@ -85,7 +86,7 @@ impl Begin<'_> {
     /// Binds the socket and waits until a relay knows this peer.
     async fn register(self, asked: StatusAsked) -> Result<Running, Failure> {
         let Self { started, options, out } = self;
-        let peer = Peer::bind(self.peer_options()?).await.map_err(Failure::of)?;
+        let peer = Peer::bind(self.peer_options().await?).await.map_err(Failure::of)?;
         let status = smol::spawn(status::report(peer.clone(), asked, options.status, out));
         // From the beginning: of several relays, one may be away and never have been there.
         let watch = peer.watch();
@@ -94,17 +95,26 @@ impl Begin<'_> {
         Ok(Running { peer, news: smol::spawn(news::tell(watch, out)), status })
     }
 
-    fn peer_options(self) -> Result<PeerOptions, Failure> {
+    async fn peer_options(self) -> Result<PeerOptions, Failure> {
         let key = self.options.key.clone().unwrap_or_else(home::peer_key);
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
-        let first = PeerOptions::new(identity, self.options.relay.clone());
-        let mut options = self.options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
+        let mut options = with_relays(identity, self.options, &key, self.out).await?;
         options.port_mapping = self.options.portmap;
         if let Command::Serve(serving) = &self.options.command {
             options.consent = serving.consent.clone();
         }
         Ok(options)
     }
+}
+
+/// Settings for a peer with this key at all the relays that the options name; what they say of themselves by HTTPS is kept
+/// beside the file `kept`.
+async fn with_relays(identity: Identity, asked: &Options, kept: &Path, out: Out) -> Result<PeerOptions, Failure> {
+    let relays = relays::find(&asked.relays, asked.relay_ca.as_deref(), kept, out).await?;
+    let Some((first, _)) = relays.first() else { return Err(Failure::Failed("there is no relay".into())) };
+    let mut options = PeerOptions::new(identity, first.clone());
+    (options.relays, options.https) = relays.into_iter().unzip();
+    Ok(options)
 }
 
 impl Running {

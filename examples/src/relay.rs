@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_smol::{RelayNews, RelayOptions, RelayServer, RelayUrl, RelayWatch, load_or_create_key};
+use direc_smol::{
+    HttpsKey, HttpsUrl, RelayNews, RelayOptions, RelayServer, RelayUrl, RelayWatch, TlsPin, load_or_create_key,
+};
 use smol::future::or;
 
 use crate::{
@@ -24,6 +26,8 @@ use options::{Options, Parsed};
 
 /// The key's file in the data folder.
 const KEY_FILE: &str = "relay.key";
+/// The self-signed certificate's and its key's, there as well.
+const HTTPS_FILE: &str = "relay-https.pem";
 
 /// The program: its command line in, its exit code out.
 pub fn main() -> ExitCode {
@@ -42,17 +46,21 @@ fn run(out: Out) -> Result<(), Failure> {
     };
     let mut interrupted = Interrupted::listen().map_err(|e| Failure::new("cannot listen for signals", e))?;
     smol::block_on(async {
-        let relay = bind(&options)?;
+        let (relay, pin) = bind(&options)?;
         let watch = relay.watch();
-        let url = url(&relay, &options, out)?.to_string();
-        out.event(&Event::RelayReady { url: url.clone() });
+        let url = url(&relay, &options, out)?;
+        let https = relay.https_addr().map(|at| HttpsUrl { host: url.host.clone(), port: at.port(), pin }.to_string());
+        let url = url.to_string();
+        out.event(&Event::RelayReady { url: url.clone(), https: https.clone() });
         if !out.json() {
             out.say(&url);
+            https.iter().for_each(|https| out.say(https));
         }
         let ports: Vec<_> = relay.punch_addrs().iter().map(|address| address.port().to_string()).collect();
+        let https = relay.https_addr().map_or(String::new(), |at| format!(", HTTPS at {at}"));
         let knock = relay.knock_addr().map_or("none".into(), |address| address.port().to_string());
         let (at, ports) = (relay.local_addr(), ports.join(", "));
-        log(out, &format!("listening at {at}, hole-punch ports {ports}, knock port {knock}"));
+        log(out, &format!("listening at {at}, hole-punch ports {ports}, knock port {knock}{https}"));
         or(tell(watch, out), until_told(&relay, options.drain, &mut interrupted, out)).await;
         let stats = relay.stats();
         log(out, &format!("ending; {} datagrams, {} bytes relayed", stats.relayed_datagrams, stats.relayed_bytes));
@@ -83,14 +91,29 @@ async fn until_told(relay: &RelayServer, drain: Duration, interrupted: &mut Inte
     log(out, end);
 }
 
-fn bind(options: &Options) -> Result<RelayServer, Failure> {
+/// The relay; and the pin of its TLS key, if nobody else vouches for that.
+fn bind(options: &Options) -> Result<(RelayServer, Option<TlsPin>), Failure> {
     let folder = options.data_dir.clone().unwrap_or_else(home::relay_data);
     let identity = load_or_create_key(&folder.join(KEY_FILE)).map_err(Failure::of)?;
     let mut relay = RelayOptions::new(identity, options.listen);
     relay.punch_ports.clone_from(&options.punch_ports);
     relay.knock_port = Some(options.knock_port);
     relay.delay = options.delay;
-    RelayServer::bind(relay).map_err(Failure::of)
+    relay.public_host.clone_from(&options.public);
+    let mut pin = None;
+    if let Some(https) = options.https {
+        let key = match &options.tls {
+            Some((certificate, key)) => HttpsKey::from_files(certificate, key).map_err(Failure::of)?,
+            None => {
+                let host = options.public.as_deref().unwrap_or("localhost");
+                let key = HttpsKey::load_or_create(&folder.join(HTTPS_FILE), host).map_err(Failure::of)?;
+                pin = Some(key.pin());
+                key
+            }
+        };
+        relay.https = Some((https, key));
+    }
+    Ok((RelayServer::bind(relay).map_err(Failure::of)?, pin))
 }
 
 /// The URL for peers, by the best name of this machine that is known.

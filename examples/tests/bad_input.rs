@@ -57,7 +57,7 @@ fn a_senseless_command_line_is_exit_code_2() {
     let cases: &[(&str, &[&str], &str)] = &[
         (PEER, &[], "command is missing"),
         (PEER, &["serve"], "--relay URL is missing"),
-        (PEER, &["--relay", "https://example.org", "serve"], "--relay 'https://example.org'"),
+        (PEER, &["--relay", "http://example.org", "serve"], "--relay 'http://example.org'"),
         (PEER, &["--relay", "direc://host:4433", "serve"], "--relay 'direc://host:4433'"),
         (PEER, &["--relay", "direc://host:99999#aa", "serve"], "--relay"),
         (PEER, &[relay[0], relay[1], relay[0], relay[1], "serve"], "127.0.0.1:4433 is named twice"),

@@ -165,7 +165,7 @@ impl Puppet {
                 }
                 Ok(Datagram::Probe(fields) | Datagram::Check(fields)) => self.nonces.push(fields.nonce),
                 Ok(Datagram::Relayed { channel }) => self.channels.push(channel),
-                Ok(Datagram::ProbeEcho(_)) | Err(_) => {}
+                Ok(Datagram::ProbeEcho(_) | Datagram::Bid(_)) | Err(_) => {}
             }
         }
         self.drive(now);

@@ -29,14 +29,15 @@ impl Peer {
     }
 
     fn on_datagram(&mut self, pair: Pair, ecn: Option<EcnCodepoint>, mut packet: BytesMut) -> Result<(), DropReason> {
-        match Datagram::decode(&packet)? {
+        let datagram = Datagram::decode(&packet)?;
+        if let Link::Tunnel(relay) = pair.link {
+            return self.on_tunnelled(relay as usize, datagram, packet);
+        }
+        match datagram {
             Datagram::Quic => self.on_quic(pair, ecn, packet),
             Datagram::Relayed { channel } => {
                 let relay = self.relay_at(pair).ok_or(DropReason::UnknownChannel)?;
-                let conn = *self.by_channel.get(&(relay, channel)).ok_or(DropReason::UnknownChannel)?;
-                let packet = packet.split_off(RELAYED_HEADER);
-                self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
-                    .unwrap_or(Err(DropReason::UnknownChannel))
+                self.on_relayed(relay, channel, ecn, packet.split_off(RELAYED_HEADER))
             }
             Datagram::Probe(probe) => self.on_probe(pair, true, &probe),
             Datagram::Check(check) => self.on_probe(pair, false, &check),
@@ -55,6 +56,19 @@ impl Peer {
             // Only a relay takes these, and the last only comes through one.
             Datagram::Cookie(..) | Datagram::Confirm(..) | Datagram::Bid(_) => Err(DropReason::UnknownType),
         }
+    }
+
+    /// A packet behind the relay's header, which has been taken off.
+    pub(super) fn on_relayed(
+        &mut self,
+        relay: usize,
+        channel: u64,
+        ecn: Option<EcnCodepoint>,
+        packet: BytesMut,
+    ) -> Result<(), DropReason> {
+        let conn = *self.by_channel.get(&(relay, channel)).ok_or(DropReason::UnknownChannel)?;
+        self.with_session(conn, |session, ctx| session.handle_relayed(ecn, packet, ctx))
+            .unwrap_or(Err(DropReason::UnknownChannel))
     }
 
     fn on_probe(&mut self, pair: Pair, full: bool, probe: &ProbeFields) -> Result<(), DropReason> {

@@ -1,6 +1,7 @@
 //! The control connection to P3: QUIC, with the registration on its first stream; connected again when it is lost.
 
 mod pulse;
+mod tunnel;
 mod twice;
 
 use std::{
@@ -15,10 +16,11 @@ use quinn_proto::{
 };
 
 use pulse::{Beat, Pulse};
+use tunnel::{By, Ways};
 use twice::Twice;
 
 use crate::{
-    ConfigError, NodeId, RelayError,
+    ConfigError, Link, NodeId, RelayError, Transmit,
     config::{Consent, RelayAddress},
     drops::DropReason,
     quic::{
@@ -80,6 +82,12 @@ pub(super) enum ControlEvent {
     /// The relay asks to be left within that time.
     Draining(Duration),
     Lost(RelayError),
+    /// The runtime is to make a tunnel to the relay, and to keep it; or may let go of it.
+    Tunnel {
+        wanted: bool,
+    },
+    /// The control connection has moved, to this link.
+    Way(Link),
     Opened(StreamId),
     Readable(StreamId),
     Writable(StreamId),
@@ -122,6 +130,7 @@ pub(super) struct Control {
     urgent: bool,
     pulse: Pulse,
     twice: Twice,
+    ways: Ways,
     local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
@@ -151,23 +160,32 @@ impl Control {
             urgent: false,
             pulse: Pulse::default(),
             twice: Twice::default(),
+            ways: Ways::default(),
             local: Vec::new(),
             events: Vec::new(),
         })
     }
 
     fn connect(&mut self, now: Instant) {
-        let Ok(crypto) = self.tls.client(self.relay.key, ALPN_RELAY) else { return };
+        let deadline = now + self.patience();
+        self.state = match self.open(now, By::Udp) {
+            Some(handle) => State::Connecting { handle, deadline },
+            None => State::Waiting { until: deadline },
+        };
+        self.start_race(now);
+    }
+
+    /// Begins a QUIC handshake with the relay, by this way.
+    fn open(&mut self, now: Instant, by: By) -> Option<Handle> {
+        let crypto = self.tls.client(self.relay.key, ALPN_RELAY).ok()?;
         let mut transport = control_transport(MAX_OFFER_STREAMS);
         if let Some(rtt) = self.rtt {
             transport.initial_rtt(rtt);
         }
         let config = quic::config::client(crypto, transport, &mut self.rng);
-        let deadline = now + self.patience();
-        self.state = match self.quic.connect(now, config, self.relay.address) {
-            Some(handle) => State::Connecting { handle, deadline },
-            None => State::Waiting { until: deadline },
-        };
+        let handle = self.quic.connect(now, config, self.relay.address)?;
+        self.on_opened(handle, by);
+        Some(handle)
     }
 
     /// How long a try may take: as long as the settings say, but where the relay has been reached before, its round trip
@@ -215,15 +233,10 @@ impl Control {
     pub(super) fn on_network_changed(&mut self, now: Instant) {
         self.attempts = 0;
         match &mut self.state {
-            State::Registered { handle, .. } => {
-                if let Some(connection) = self.quic.get_mut(*handle) {
-                    connection.local_address_changed();
-                    // What was sent into the old network is not to hold up what is sent now.
-                    connection.path_changed(now);
-                }
-                self.pulse = Pulse::default();
+            State::Registered { .. } => {
+                self.renew_path(now);
                 self.twice.begin(now);
-                self.insist(now);
+                self.feel_soon(now);
             }
             State::Waiting { until } => *until = now,
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } => {
@@ -231,6 +244,17 @@ impl Control {
             }
             State::Over => {}
         }
+    }
+
+    /// The connection's packets take another way from now on.
+    fn renew_path(&mut self, now: Instant) {
+        if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
+            connection.local_address_changed();
+            // What was sent by the old way is not to hold up what is sent now.
+            connection.path_changed(now);
+        }
+        self.pulse = Pulse::default();
+        self.insist(now);
     }
 
     /// Tells P3 this peer's addresses on its machine's own networks.
@@ -343,6 +367,7 @@ impl Control {
                 None => {}
             }
         }
+        self.drive_ways(now);
         match &self.state {
             State::Waiting { until } if *until <= now => self.connect(now),
             State::Connecting { deadline, .. } | State::Registering { deadline, .. } if *deadline <= now => {
@@ -361,6 +386,12 @@ impl Control {
         while let Some((handle, event)) = self.quic.poll_event(now) {
             if self.current() == Some(handle) {
                 self.on_event(now, handle, event);
+            } else if self.ways.aside.as_ref().is_some_and(|aside| aside.handle == handle) {
+                match event {
+                    Event::Connected => self.on_aside_connected(now),
+                    Event::ConnectionLost { reason } => self.on_aside_lost(now, Some(&reason)),
+                    _ => {}
+                }
             }
         }
         std::mem::take(&mut self.events)
@@ -414,6 +445,7 @@ impl Control {
     }
 
     fn on_connected(&mut self, now: Instant, handle: Handle) {
+        self.on_connected_by(now);
         let Some(connection) = self.quic.get_mut(handle) else { return };
         let Some(id) = connection.streams().open(Dir::Bi) else {
             return self.misbehaved(now, "allows no stream");
@@ -453,6 +485,8 @@ impl Control {
                     self.say_local();
                 }
                 self.events.push(ControlEvent::Registered { punch_ports, knock_port: registered.knock_port });
+                self.tell_way();
+                self.feel_soon(now);
             }
             (state @ State::Registered { .. }, Message::Observed(observed)) => {
                 self.state = state;
@@ -521,6 +555,7 @@ impl Control {
                 if matches!(error, RelayError::Misbehaved(_)) { close_code::MISBEHAVED } else { close_code::GOODBYE };
             connection.close(now, VarInt::from_u32(code), bytes::Bytes::new());
         }
+        self.end_ways(now, error.is_final());
         // Short tries one after the other are one long one to the program.
         let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
         self.pulse = Pulse::default();
@@ -542,6 +577,7 @@ impl Control {
     }
 
     pub(super) fn shutdown(&mut self, now: Instant) {
+        self.end_ways(now, false);
         if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
             connection.close(now, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
         }
@@ -554,13 +590,16 @@ impl Control {
         self.state = State::Waiting { until: until.max(now) + self.rng.vary(COME_BACK) };
     }
 
-    pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<quinn_proto::Transmit> {
+    pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         if let Some(copy) = self.twice.poll_transmit(buf) {
             return Some(copy);
         }
-        let transmit = self.quic.poll_transmit(now, 1, buf)?;
-        self.twice.on_sent(now, &transmit, buf);
-        Some(transmit)
+        let (handle, out) = self.quic.poll_transmit_of(now, 1, buf)?;
+        let out = Transmit { ecn: out.ecn, ..Transmit::one(self.link_of(handle), out.destination, buf.len()) };
+        if out.link == Link::Main {
+            self.twice.on_sent(now, &out, buf);
+        }
+        Some(out)
     }
 
     pub(super) fn is_queued(&self) -> bool {
@@ -575,7 +614,7 @@ impl Control {
             State::Registered { .. } => self.pulse.next(self.rtt),
             State::Over => None,
         };
-        (self.quic.poll_timeout(), own)
+        (self.quic.poll_timeout(), own.into_iter().chain(self.next_way()).min())
     }
 }
 

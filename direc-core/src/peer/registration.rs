@@ -99,6 +99,8 @@ impl Peer {
             ControlEvent::Seen(address) => self.on_seen(relay, address),
             ControlEvent::Knocked(cookie) => self.relays[relay].knock.on_knocked(self.now, &cookie),
             ControlEvent::Draining(within) => self.on_draining(relay, within),
+            ControlEvent::Tunnel { wanted } => self.events.push_back(PeerEvent::Tunnel { relay, wanted }),
+            ControlEvent::Way(link) => self.on_way(relay, link),
             ControlEvent::Lost(error) => self.on_relay_lost(relay, error),
             ControlEvent::Opened(id) => self.on_opened(relay, id, Opened::new(id)),
             ControlEvent::Readable(id) => self.on_readable(relay, id),
@@ -256,6 +258,9 @@ impl Peer {
         }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed {
             self.relays[relay].knock.on_warm(self.now, self.shared.timing.knock_after);
+        }
+        if outcome == Outcome::Confirmed {
+            self.relays[relay].control.feel_soon(self.now);
         }
         if purpose == Purpose::Registration && outcome == Outcome::Confirmed && !self.relays[relay].warm {
             self.relays[relay].warm = true;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::tunnels::is_tunnel;
 use crate::{
     NodeId,
     quic::{Handle, stream::MessageStream},
@@ -29,8 +30,10 @@ struct Observation {
 /// One control connection.
 pub(super) struct PeerEntry {
     pub(super) id: NodeId,
-    /// Where its QUIC packets come from; relayed packets go there.
+    /// Where its QUIC packets come from, perhaps a tunnel's place; relayed packets go there.
     pub(super) address: SocketAddr,
+    /// The host that is there.
+    host: IpAddr,
     /// Relayed bytes that have gone to an address which has not proven itself.
     unproven_bytes: u64,
     /// Where its handshake came from: an address that has echoed (RFC 9000, section 8.1). A later one, which a
@@ -96,7 +99,7 @@ impl PeerEntry {
     /// The hosts at which it has been seen.
     fn hosts(&self, now: Instant) -> impl Iterator<Item = IpAddr> {
         let seen = self.addresses(now).into_iter().map(|address| address.ip());
-        seen.chain([self.address.ip()])
+        seen.chain([self.host])
     }
 
     /// Its own word for where it is. [`Self::addresses_for`] tells only what is nobody else's to be harmed by.
@@ -105,10 +108,10 @@ impl PeerEntry {
     }
 
     /// Its packets come from another address now (RFC 9000, section 9); gives whether that is news.
-    pub(super) fn move_to(&mut self, address: SocketAddr) -> bool {
+    pub(super) fn move_to(&mut self, address: SocketAddr, host: IpAddr) -> bool {
         let moved = self.address != address;
         if moved {
-            self.address = address;
+            (self.address, self.host) = (address, host);
             self.unproven_bytes = 0;
         }
         moved
@@ -116,10 +119,12 @@ impl PeerEntry {
 
     /// Whether relayed bytes may go to where it is now. QUIC moves before it has validated the new address, so somebody
     /// on the path could point a stream at a victim (RFC 9000, section 9.3): hosts that have echoed neither a handshake
-    /// nor a cookie get a little, and the rest once they have.
+    /// nor a cookie get a little, and the rest once they have. A tunnel can be pointed at nobody.
     pub(super) fn may_receive(&mut self, now: Instant, bytes: u64) -> bool {
-        let host = self.address.ip();
-        let proven = self.shook_hands_at.ip() == host || self.addresses(now).iter().any(|seen| seen.ip() == host);
+        let host = self.host;
+        let proven = is_tunnel(self.address)
+            || self.shook_hands_at.ip() == host
+            || self.addresses(now).iter().any(|seen| seen.ip() == host);
         if !proven {
             self.unproven_bytes += bytes;
         }
@@ -154,10 +159,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn insert(&mut self, handle: Handle, id: NodeId, address: SocketAddr) {
+    pub(super) fn insert(&mut self, handle: Handle, id: NodeId, address: SocketAddr, host: IpAddr) {
         let entry = PeerEntry {
             id,
             address,
+            host,
             unproven_bytes: 0,
             shook_hands_at: address,
             stream: None,
@@ -244,7 +250,8 @@ mod tests {
     fn registry() -> Registry {
         let mut registry = Registry::default();
         for handle in [1, 2] {
-            registry.insert(ConnectionHandle(handle), NodeId::from_bytes([1; 32]), "198.51.100.1:1".parse().unwrap());
+            let address: SocketAddr = "198.51.100.1:1".parse().unwrap();
+            registry.insert(ConnectionHandle(handle), NodeId::from_bytes([1; 32]), address, address.ip());
         }
         registry
     }
@@ -252,7 +259,8 @@ mod tests {
     #[test]
     fn of_two_connections_of_one_process_the_later_one_lives_and_two_processes_do_not_disturb_each_other() {
         let mut registry = registry();
-        registry.insert(ConnectionHandle(3), NodeId::from_bytes([1; 32]), "198.51.100.1:1".parse().unwrap());
+        let address: SocketAddr = "198.51.100.1:1".parse().unwrap();
+        registry.insert(ConnectionHandle(3), NodeId::from_bytes([1; 32]), address, address.ip());
         let guest = |n: u8| Register { listen: false, instance: Some([n; 8].into()), ..listening() };
         assert_eq!(registry.register(ConnectionHandle(1), guest(1)), None);
         assert_eq!(registry.register(ConnectionHandle(2), guest(2)), None);
@@ -298,9 +306,13 @@ mod tests {
         let mut registry = registry();
         let entry = registry.get_mut(ConnectionHandle(1)).unwrap();
         assert!(entry.may_receive(now, 1 << 30), "where it shook hands");
-        entry.move_to("198.51.100.1:2".parse().unwrap());
+        let move_to = |entry: &mut PeerEntry, address: &str| {
+            let address: SocketAddr = address.parse().unwrap();
+            entry.move_to(address, address.ip())
+        };
+        move_to(entry, "198.51.100.1:2");
         assert!(entry.may_receive(now, 1 << 30), "another port of the same host");
-        entry.move_to("192.0.2.66:1".parse().unwrap());
+        move_to(entry, "192.0.2.66:1");
         assert!(entry.may_receive(now, 1200));
         assert!(!entry.may_receive(now, UNPROVEN_BYTES));
         entry.observe(now, 0, "192.0.2.66:7".parse().unwrap());
@@ -312,7 +324,8 @@ mod tests {
     fn a_peers_own_word_is_passed_on_only_where_nobody_else_can_be_harmed_by_it() {
         let now = Instant::now();
         let mut registry = registry();
-        registry.insert(ConnectionHandle(3), NodeId::from_bytes([3; 32]), "192.0.2.9:1".parse().unwrap());
+        let (id, from): (_, SocketAddr) = (NodeId::from_bytes([3; 32]), "192.0.2.9:1".parse().unwrap());
+        registry.insert(ConnectionHandle(3), id, from, from.ip());
         let (proven, mapped) = ("198.51.100.1:9".parse().unwrap(), "198.51.100.1:41234".parse().unwrap());
         let (near, victim) = ("192.168.1.10:7".parse().unwrap(), "192.0.2.66:53".parse().unwrap());
         let entry = registry.get_mut(ConnectionHandle(1)).unwrap();

@@ -106,11 +106,14 @@ impl Bid {
 
     fn decode(bytes: &[u8]) -> Result<Self, DropReason> {
         let [open] = array(bytes, 2)?;
+        if open > 1 {
+            return Err(DropReason::BadProbe);
+        }
         let ip: [u8; 16] = array(bytes, 5)?;
         let number = |at| Ok(u16::from_be_bytes(array(bytes, at)?));
         Ok(Self {
             round: number(0)?,
-            open: open != 0,
+            open: open == 1,
             sockets: number(3)?,
             address: SocketAddr::new(Ipv6Addr::from(ip).to_canonical(), number(21)?),
             step: i16::from_be_bytes(array(bytes, 23)?),

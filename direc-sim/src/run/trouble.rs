@@ -103,6 +103,11 @@ impl Cast<'_> {
                     self.world.readdress(site);
                 }
             }
+            Trouble::BlockUdp(number) => {
+                if let Some((_, site, _)) = peer(number) {
+                    self.world.block_udp(site, wrong);
+                }
+            }
             Trouble::Roam(number) if wrong => self.leave(number),
             Trouble::Roam(number) => self.arrive(number),
             Trouble::Stop(number) => {

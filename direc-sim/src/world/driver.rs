@@ -93,6 +93,9 @@ impl World {
                 self.stuck = Some(Stuck { host: id, at: self.now, why: None });
                 return;
             }
+            while let Some((relay, wanted)) = self.hosts[id.0].node.poll_tunnel() {
+                self.want_tunnel(id, relay, wanted);
+            }
             // Where there were events the application may have acted on them, so there may be more to send.
             if !told {
                 break;
@@ -103,6 +106,12 @@ impl World {
 
     /// Cuts a transmit into its datagrams and sends them off.
     fn emit(&mut self, id: HostId, transmit: &Transmit) {
+        if let Link::Tunnel(number) = transmit.link {
+            let buf = std::mem::take(&mut self.buf);
+            self.send_tunnelled(id, number, transmit, &buf[..transmit.size.min(buf.len())]);
+            self.buf = buf;
+            return;
+        }
         let host = &mut self.hosts[id.0];
         let port = host.sockets.iter().find(|&(_, link)| *link == transmit.link).map(|(&port, _)| port);
         let Some(port) = port.or_else(|| host.open(transmit.link)) else { return };

@@ -25,6 +25,7 @@ impl World {
         self.unschedule(host);
         let place = &mut self.hosts[host.0];
         (place.node, place.spins, place.stopped) = (node, 0, false);
+        self.break_tunnels(host);
         self.tell_addresses(host);
     }
 
@@ -65,6 +66,15 @@ impl World {
             } else {
                 self.severed.remove(&way);
             }
+        }
+    }
+
+    /// From now on no UDP gets into or out of a site (or does again).
+    pub fn block_udp(&mut self, site: SiteId, blocked: bool) {
+        if blocked {
+            self.no_udp.insert(site);
+        } else {
+            self.no_udp.remove(&site);
         }
     }
 

@@ -34,6 +34,9 @@ impl World {
             self.put(at, Event::Packet(packet, Hop::Lan(neighbour)));
             return;
         }
+        if self.no_udp.contains(&site_id) {
+            return self.lose(DropCause::Silenced, packet);
+        }
         if packet.dst.is_ipv4() != packet.src.is_ipv4() {
             return self.lose(DropCause::NoRoute, packet);
         }
@@ -84,7 +87,7 @@ impl World {
                 let Some(&to) = self.public.get(&packet.dst.ip()) else {
                     return self.lose(DropCause::NoRoute, packet);
                 };
-                if self.severed.contains(&(from, to)) {
+                if self.severed.contains(&(from, to)) || self.no_udp.contains(&to) {
                     return self.lose(DropCause::Silenced, packet);
                 }
                 let seed = self.seed;

@@ -8,13 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_smol::{
-    DropReason, Filtering, Mapping, Nature, Peer, PeerNews, PeerOptions, RelayError, Watch, ephemeral_key,
-};
+use direc_smol::{DropReason, Filtering, Mapping, Nature, Peer, PeerNews, RelayError, Watch, ephemeral_key};
 use smol::{Timer, future::or};
 
-use super::Begin;
-use crate::{failure::Failure, signals::Interrupted};
+use super::{Begin, with_relays};
+use crate::{failure::Failure, home, signals::Interrupted};
 use report::{Findings, Relay, Report};
 
 /// How long relays may take to know this peer; each tries for 5 s, and then again.
@@ -41,8 +39,7 @@ pub(super) async fn run(begin: Begin<'_>, mut interrupted: Interrupted) -> Resul
 
 async fn check(begin: Begin<'_>) -> Result<(), Failure> {
     let Begin { options, out, .. } = begin;
-    let first = PeerOptions::new(ephemeral_key().map_err(Failure::of)?, options.relay.clone());
-    let mut settings = options.more_relays.iter().cloned().fold(first, PeerOptions::with_relay);
+    let mut settings = with_relays(ephemeral_key().map_err(Failure::of)?, options, &home::peer_key(), out).await?;
     // Nothing else is to be done, so nothing has to wait.
     settings.timing.knock_after = Some(Duration::ZERO);
     settings.port_mapping = options.portmap;

@@ -1,13 +1,16 @@
 //! What happens to the peer as a whole: to its relays, and to the machine's network.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use direc_core::RelayError;
 use direc_smol::{PeerNews, Watch};
 
 use crate::{
     clock::{ms, spoken},
-    events::Event,
+    events::{By, Event},
     failure::Failure,
     out::Out,
 };
@@ -35,6 +38,8 @@ struct Affairs {
     away: BTreeSet<SocketAddr>,
     /// That the hole-punch ports do not answer.
     blocked: bool,
+    /// Why a relay could not be reached by HTTPS.
+    no_tunnel: BTreeMap<SocketAddr, String>,
     /// A relay's reason not to be tried again.
     last_word: Option<RelayError>,
 }
@@ -57,6 +62,20 @@ impl Affairs {
             PeerNews::Unanswered { .. } if !self.blocked => {
                 self.blocked = true;
                 Some((None, RelayError::NoCookie.to_string()))
+            }
+            PeerNews::Way { relay, tunnel } => {
+                let by = if *tunnel { By::Https } else { By::Udp };
+                let text = match by {
+                    By::Https => format!("UDP to relay {relay} does not pass: by HTTPS instead"),
+                    By::Udp => format!("UDP to relay {relay} passes again"),
+                };
+                self.no_tunnel.remove(relay);
+                Some((Some(Event::RelayWay { relay: relay.to_string(), by }), text))
+            }
+            PeerNews::TunnelFailed { relay, why } => {
+                let news = self.no_tunnel.insert(*relay, why.clone()).as_ref() != Some(why);
+                let text = format!("UDP to relay {relay} does not pass, nor HTTPS: {why}; trying again");
+                news.then(|| (Some(Event::TunnelFailed { relay: relay.to_string(), why: why.clone() }), text))
             }
             PeerNews::NetworkChanged { bound, local } => {
                 let local: Vec<_> = local.iter().map(SocketAddr::to_string).collect();
@@ -109,6 +128,24 @@ mod tests {
     fn texts(news: &[PeerNews]) -> Vec<String> {
         let mut affairs = Affairs::default();
         news.iter().filter_map(|news| affairs.on(news)).map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn a_tunnel_is_told_of_once_and_why_there_is_none_each_time_the_reason_is_another() {
+        let failed = |why: &str| PeerNews::TunnelFailed { relay: relay(1), why: why.into() };
+        let way = |tunnel| PeerNews::Way { relay: relay(1), tunnel };
+        let told = texts(&[failed("a"), failed("a"), failed("b"), way(true), failed("b"), way(false)]);
+        let none = |why| format!("UDP to relay 192.0.2.1:4433 does not pass, nor HTTPS: {why}; trying again");
+        assert_eq!(
+            told,
+            [
+                none("a"),
+                none("b"),
+                "UDP to relay 192.0.2.1:4433 does not pass: by HTTPS instead".into(),
+                none("b"),
+                "UDP to relay 192.0.2.1:4433 passes again".into(),
+            ]
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use direc_smol::{Consent, MAX_RELAYS, NodeId, PathPolicy, RelayUrl};
+use direc_smol::{Consent, MAX_RELAYS, NodeId, PathPolicy};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::{
@@ -11,10 +11,13 @@ use crate::{
     protocol::Load,
 };
 
+use super::relays::RelayAt;
+
 const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
 
-usage: peer --relay URL [--relay URL]... [--key FILE] [--status SECONDS] [--no-portmap] [--json] COMMAND
+usage: peer --relay URL [--relay URL]... [--relay-ca FILE] [--key FILE] [--status SECONDS] [--no-portmap] [--json]
+            COMMAND
 
 commands:
   serve [--echo] [--allow ID|any]... [--yes]
@@ -37,8 +40,12 @@ commands:
       a key of its own; with two relays at different addresses it can tell more.
 
 options:
-  --relay URL     a relay, as it prints it: direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the
-                  peer is to be found at all of them, and connections move from one that is lost to the next
+  --relay URL     a relay: https://HOST[:PORT], which says all else, and through which everything goes where UDP is
+                  blocked (past https_proxy, if that is set); or as it prints it, with #sha256-PIN behind it, or
+                  direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the peer is to be found at all
+                  of them, and connections move from one that is lost to the next
+  --relay-ca FILE whom to believe for https:// URLs without a pin: these certificates in PEM, and nobody else
+                  (default: whom this machine believes)
   --key FILE      this peer's key, made on first use, readable by its owner only
                   (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key)
   --path WHICH    for ping, connect and bench: `auto` (the default) begins through the relay and moves to the direct
@@ -67,9 +74,10 @@ pub(super) enum Parsed {
 /// A command and what all of them need.
 #[derive(Debug)]
 pub(super) struct Options {
-    /// The preferred relay.
-    pub(super) relay: RelayUrl,
-    pub(super) more_relays: Vec<RelayUrl>,
+    /// At least one, the preferred one first.
+    pub(super) relays: Vec<RelayAt>,
+    /// Who vouches for them, if not whom this machine believes.
+    pub(super) relay_ca: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     /// How often to show the status unasked.
     pub(super) status: Option<Duration>,
@@ -110,7 +118,8 @@ pub(super) enum Action {
 /// Everything that may stand on the line, as it was read.
 #[derive(Default)]
 struct Line {
-    relays: Vec<RelayUrl>,
+    relays: Vec<RelayAt>,
+    relay_ca: Option<PathBuf>,
     key: Option<PathBuf>,
     status: Option<Duration>,
     no_portmap: bool,
@@ -146,6 +155,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("json") => {}
             Arg::Long("relay") => line.relay(args::value(&mut parser, "--relay")?)?,
             Arg::Long("no-portmap") => line.no_portmap = true,
+            Arg::Long("relay-ca") => line.relay_ca = Some(parser.value()?.into()),
             Arg::Long("status") => line.status = Some(args::duration(&mut parser, "--status")?),
             Arg::Long("key") => line.key = Some(parser.value()?.into()),
             Arg::Value(word) => line.words.push(word.string()?),
@@ -220,9 +230,10 @@ impl Line {
         self.flags.push((name, commands));
     }
 
-    fn relay(&mut self, relay: RelayUrl) -> Result<(), Failure> {
-        if self.relays.iter().any(|other| (&other.host, other.port) == (&relay.host, relay.port)) {
-            return misfit(format!("--relay '{relay}': {}:{} is named twice", relay.host, relay.port));
+    fn relay(&mut self, relay: RelayAt) -> Result<(), Failure> {
+        if self.relays.iter().any(|other| other.place() == relay.place()) {
+            let (_, host, port) = relay.place();
+            return misfit(format!("--relay '{relay}': {host}:{port} is named twice"));
         }
         if self.relays.len() == MAX_RELAYS {
             return misfit(format!("--relay '{relay}': one too many, {MAX_RELAYS} at most"));
@@ -246,11 +257,15 @@ impl Line {
         if let Some(word) = words.next() {
             return misfit(format!("'{word}' is one word too many"));
         }
-        let mut relays = std::mem::take(&mut self.relays).into_iter();
-        let Some(relay) = relays.next() else {
+        let relays = std::mem::take(&mut self.relays);
+        if relays.is_empty() {
             return misfit("--relay URL is missing: the URL that the relay prints");
-        };
+        }
         let (key, status, portmap) = (self.key.take(), self.status, !self.no_portmap);
+        let relay_ca = self.relay_ca.take();
+        if relay_ca.is_some() && !relays.iter().any(RelayAt::needs_trust) {
+            return misfit("--relay-ca is for https:// URLs without a pin, and there is none");
+        }
         let command = if command == "serve" {
             Command::Serve(self.serve()?)
         } else if command == "netcheck" {
@@ -266,7 +281,7 @@ impl Line {
             let path = self.path.unwrap_or_default();
             Command::Client(Client { peer, path, action: self.action(&command)? })
         };
-        Ok(Options { relay, more_relays: relays.collect(), key, status, portmap, command })
+        Ok(Options { relays, relay_ca, key, status, portmap, command })
     }
 
     fn serve(self) -> Result<Serve, Failure> {

@@ -1,7 +1,7 @@
 //! The command line of `relay`.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -16,15 +16,21 @@ use crate::{
 const HELP: &str = "\
 relay: introduces peers to each other, and forwards for those whose NATs refuse
 
-usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--data-dir DIR]
-             [--delay-ms N] [--drain-seconds N] [--json]
+usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--https [IP:]PORT]
+             [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N] [--json]
 
   --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
   --public HOST    the host name or IP address by which peers reach this machine, for the URL
   --punch-port N   a UDP port for hole punching, two to seven of them, 0 for any (default: the two after ADDR's)
   --knock-port N   a UDP port for the packets that peers ask for to learn how their NATs filter, 0 for any
                    (default: the one after the last of those)
-  --data-dir DIR   where the relay's key is kept, made on first use
+  --https [IP:]PORT
+                   answers HTTPS there as well: `peer --relay https://HOST` needs to be told nothing else, and works
+                   where UDP is blocked (IP is ADDR's unless it is given; 443 is the port that URLs need not name)
+  --tls-cert FILE  the certificate for it, with those that vouch for it behind it, in PEM
+  --tls-key FILE   and its private key; without the two, a self-signed certificate is made on first use, and the URL
+                   names its key
+  --data-dir DIR   where the relay's keys are kept, made on first use
                    (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
   --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
   --drain-seconds N
@@ -33,10 +39,11 @@ usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N
   -h, --help       this text
   -V, --version    the version
 
-Prints the URL that peers need, direc://HOST:PORT#FINGERPRINT, on standard output; what happens, on standard error.
+Prints the URL that peers need, direc://HOST:PORT#FINGERPRINT, on standard output, and with --https another one, either of
+which will do; what happens, on standard error.
 SIGTERM drains: all peers are told to be elsewhere within N seconds, nobody new is introduced, and what there is goes on
 being forwarded until everybody has left or the time is over. Ctrl-C, or a second SIGTERM, ends it at once.
-Open the UDP ports in the firewall: ADDR's, those for hole punching, and the one to knock from.
+Open the UDP ports in the firewall: ADDR's, those for hole punching, and the one to knock from; and the TCP port of --https.
 DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
 
 const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
@@ -60,6 +67,9 @@ pub(super) struct Options {
     pub(super) public: Option<String>,
     pub(super) punch_ports: Vec<u16>,
     pub(super) knock_port: u16,
+    pub(super) https: Option<SocketAddr>,
+    /// Certificate and key.
+    pub(super) tls: Option<(PathBuf, PathBuf)>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) delay: Duration,
     pub(super) drain: Duration,
@@ -71,11 +81,14 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
         public: None,
         punch_ports: Vec::new(),
         knock_port: 0,
+        https: None,
+        tls: None,
         data_dir: None,
         delay: Duration::ZERO,
         drain: DRAIN,
     };
     let mut knock_port = None;
+    let (mut https, mut certificate, mut key) = (None, None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
@@ -85,12 +98,25 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("public") => options.public = Some(host(parser.value()?.string()?)),
             Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
             Arg::Long("knock-port") => knock_port = Some(args::value(&mut parser, "--knock-port")?),
+            Arg::Long("https") => https = Some(args::value::<String>(&mut parser, "--https")?),
+            Arg::Long("tls-cert") => certificate = Some(parser.value()?.into()),
+            Arg::Long("tls-key") => key = Some(parser.value()?.into()),
             Arg::Long("data-dir") => options.data_dir = Some(parser.value()?.into()),
             Arg::Long("delay-ms") => options.delay = Duration::from_millis(args::value(&mut parser, "--delay-ms")?),
             Arg::Long("drain-seconds") => options.drain = args::duration_or_zero(&mut parser, "--drain-seconds")?,
             _ => return Err(arg.unexpected().into()),
         }
     }
+    options.https = https.map(|text| place(&text, options.listen.ip())).transpose()?;
+    options.tls = match (certificate, key) {
+        (Some(_), _) | (_, Some(_)) if options.https.is_none() => {
+            return misfit("--tls-cert and --tls-key belong to --https, which is missing");
+        }
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return misfit("--tls-cert needs --tls-key: the certificate's private key"),
+        (None, Some(_)) => return misfit("--tls-key needs --tls-cert: the key's certificate"),
+    };
     if options.punch_ports.is_empty() {
         options.punch_ports = match options.listen.port() {
             0 => vec![0, 0],
@@ -116,6 +142,14 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
         return misfit(format!("UDP port {port} is named twice"));
     }
     Ok(Parsed::Run(options))
+}
+
+/// A TCP port, and perhaps the address that it is on.
+fn place(text: &str, ip: IpAddr) -> Result<SocketAddr, Failure> {
+    let port = text.parse::<u16>().map(|port| SocketAddr::new(ip, port));
+    port.or_else(|_| text.parse()).map_err(|_| {
+        Failure::Usage(format!("--https '{text}': a TCP port, or an IP address, a colon and a port (IPv6 in brackets)"))
+    })
 }
 
 /// IPv6 addresses may come with the brackets they have in URLs.

@@ -68,6 +68,8 @@ pub fn start(folder: &Folder, program: &str, arguments: &[&str]) -> Program {
         .env("XDG_CONFIG_HOME", folder.path("config"))
         .env("XDG_DATA_HOME", folder.path("data"))
         .env_remove("DIREC_LOG")
+        .env_remove("https_proxy")
+        .env_remove("HTTPS_PROXY")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

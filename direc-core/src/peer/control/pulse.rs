@@ -49,6 +49,11 @@ impl Pulse {
         self.silent_since = None;
     }
 
+    /// Since when it has owed an answer.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
+    }
+
     pub(super) fn poll(&mut self, now: Instant, rtt: Option<Duration>) -> Option<Beat> {
         if self.silent_since.is_some_and(|since| since + PATIENCE <= now) {
             return Some(Beat::Lost);

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use quinn_proto::Transmit;
+use crate::Transmit;
 
 /// How long: the question and the answer, and what is said with it.
 const FOR: Duration = Duration::from_millis(300);
@@ -32,8 +32,7 @@ impl Twice {
             return;
         }
         self.left -= 1;
-        let &Transmit { destination, ecn, size, segment_size, src_ip } = transmit;
-        self.copy = Some((Transmit { destination, ecn, size, segment_size, src_ip }, bytes.to_vec()));
+        self.copy = Some((*transmit, bytes.to_vec()));
     }
 
     /// The copy that is to follow, written into `buf`.
@@ -56,8 +55,7 @@ mod tests {
     fn a_few_datagrams_after_a_change_are_sent_twice_and_later_ones_once() {
         #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
         let now = Instant::now();
-        let destination = "192.0.2.1:4433".parse().unwrap();
-        let transmit = Transmit { destination, ecn: None, size: 3, segment_size: None, src_ip: None };
+        let transmit = Transmit::one(crate::Link::Main, "192.0.2.1:4433".parse().unwrap(), 3);
         let mut twice = Twice::default();
         let copies = |twice: &mut Twice, at: Duration| {
             twice.on_sent(now + at, &transmit, &[1, 2, 3]);

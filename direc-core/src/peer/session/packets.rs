@@ -205,7 +205,10 @@ impl Session {
             }
             PathEvent::GaveUp(why) => {
                 let why = match why {
-                    DirectFailure::NoAddress if ctx.trouble.cookies_blocked => DirectFailure::NoCookie,
+                    // Without UDP nothing could come back, whatever the other side's NATs do.
+                    DirectFailure::NoAddress | DirectFailure::NoRoundTrip if ctx.trouble.cookies_blocked => {
+                        DirectFailure::NoCookie
+                    }
                     other => other,
                 };
                 self.on_not_direct(why, ctx);

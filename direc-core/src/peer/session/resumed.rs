@@ -98,6 +98,14 @@ impl Session {
         self.attachments.want_at(now + after);
     }
 
+    /// The way to a relay is another one: what was measured on the one before says nothing of it.
+    pub(in crate::peer) fn on_relay_way(&mut self, relay: usize, now: Instant) {
+        let attached = self.attachments.current.as_ref().is_some_and(|attachment| attachment.relay == relay);
+        if attached && self.paths.direct().is_none() {
+            self.refresh_quic(now);
+        }
+    }
+
     /// A relay is going down: this session is to be elsewhere by then.
     pub(in crate::peer) fn on_relay_draining(&mut self, relay: usize, now: Instant, within: Duration) {
         /// A sudden crowd at the other relay would be no kindness: everybody takes some part of the time.

@@ -1,0 +1,216 @@
+//! The relay's TLS key and certificate: given in files, or made by itself on first start.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use direc_core::TlsPin;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use ring::digest;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::ParsedCertificate,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+
+use super::ALPN;
+use crate::{key::store, provider};
+
+/// A relay's TLS key and its certificate.
+#[derive(Clone)]
+pub struct HttpsKey {
+    key: Arc<CertifiedKey>,
+    pin: TlsPin,
+}
+
+/// Why a TLS key or certificate could not be used or made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum HttpsKeyError {
+    /// A file could not be read or written.
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`).
+    NoCertificate {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file holds no private key in PEM.
+    NoKey {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The certificate and the key do not belong together, or are of a kind that is not supported.
+    Unfit(String),
+    /// A key or certificate could not be made.
+    Generate(String),
+}
+
+impl fmt::Display for HttpsKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::NoCertificate { path } => {
+                write!(f, "{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) in it", path.display())
+            }
+            Self::NoKey { path } => {
+                write!(f, "{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) in it", path.display())
+            }
+            Self::Unfit(why) => write!(f, "the TLS certificate and key cannot be used: {why}"),
+            Self::Generate(why) => write!(f, "no TLS key or certificate could be made: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for HttpsKeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { error, .. } => Some(error),
+            Self::NoCertificate { .. } | Self::NoKey { .. } | Self::Unfit(_) | Self::Generate(_) => None,
+        }
+    }
+}
+
+impl HttpsKey {
+    /// A certificate, with those that vouch for it behind it, and its key, from two PEM files, which may be the same.
+    ///
+    /// # Errors
+    /// [`HttpsKeyError`] names the file and what is wrong with it.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, HttpsKeyError> {
+        let chain = certificates(certificate)?;
+        let found = PrivateKeyDer::from_pem_slice(&read(key)?);
+        let found = found.map_err(|_| HttpsKeyError::NoKey { path: key.to_owned() })?;
+        Self::new(chain, found)
+    }
+
+    /// The self-signed certificate and key in the file at `path`; made, for this host, if there is none.
+    ///
+    /// It is valid for as long as X.509 can say: whoever is given its pin asks for nothing else.
+    ///
+    /// # Errors
+    /// [`HttpsKeyError`] says what is wrong with the file, or what could not be made.
+    pub fn load_or_create(path: &Path, host: &str) -> Result<Self, HttpsKeyError> {
+        if !path.exists() {
+            store(path, &self_signed(host)?).map_err(|error| HttpsKeyError::Generate(error.to_string()))?;
+        }
+        Self::from_files(path, path)
+    }
+
+    /// A fresh self-signed certificate for this host, and its key, stored nowhere.
+    ///
+    /// # Errors
+    /// [`HttpsKeyError::Generate`] if the system gives no randomness, or the host is no name or address.
+    pub fn self_signed(host: &str) -> Result<Self, HttpsKeyError> {
+        let pem = self_signed(host)?;
+        let bad = |_| HttpsKeyError::Generate("what was made does not parse".into());
+        let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(bad)?;
+        Self::new(chain, PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(bad)?)
+    }
+
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, HttpsKeyError> {
+        let unfit = |error: rustls::Error| HttpsKeyError::Unfit(error.to_string());
+        let pin = pin_of(chain.first().ok_or_else(|| HttpsKeyError::Unfit("no certificate".into()))?).map_err(unfit)?;
+        let key = CertifiedKey::from_der(chain, key, &provider::provider()).map_err(unfit)?;
+        Ok(Self { key: Arc::new(key), pin })
+    }
+
+    /// The pin of its public key, for URLs.
+    pub fn pin(&self) -> TlsPin {
+        self.pin
+    }
+
+    /// TLS 1.3 and nothing before it, no session tickets: a tunnel stands for long.
+    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let builder = ServerConfig::builder_with_provider(provider::provider());
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13])?.with_no_client_auth();
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+}
+
+impl fmt::Debug for HttpsKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpsKey").field("pin", &self.pin.to_string()).finish_non_exhaustive()
+    }
+}
+
+/// The pin of a certificate's public key.
+pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Result<TlsPin, rustls::Error> {
+    let spki = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    let mut pin = TlsPin([0; 32]);
+    pin.0.copy_from_slice(digest::digest(&digest::SHA256, &spki).as_ref());
+    Ok(pin)
+}
+
+/// All certificates in a PEM file.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpsKeyError> {
+    let none = || HttpsKeyError::NoCertificate { path: path.to_owned() };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    found.ok().filter(|chain| !chain.is_empty()).ok_or_else(none)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, HttpsKeyError> {
+    /// As long as a bundle of all the roots there are may be.
+    const MAX_FILE: u64 = 4 << 20;
+    let at = |error| HttpsKeyError::Io { path: path.to_owned(), error };
+    let about = fs::metadata(path).map_err(at)?;
+    if !about.is_file() || about.len() > MAX_FILE {
+        return Err(at(io::Error::new(io::ErrorKind::InvalidInput, "no file of at most 4 MiB")));
+    }
+    fs::read(path).map_err(at)
+}
+
+fn self_signed(host: &str) -> Result<String, HttpsKeyError> {
+    let failed = |error: rcgen::Error| HttpsKeyError::Generate(error.to_string());
+    // What every TLS client speaks; Ed25519 is not.
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(failed)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "direc relay");
+    let certificate = params.self_signed(&pair).map_err(failed)?;
+    Ok(certificate.pem() + &pair.serialize_pem())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_made_is_the_same_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("relay.pem");
+        let first = HttpsKey::load_or_create(&path, "relay.example").unwrap();
+        let second = HttpsKey::load_or_create(&path, "relay.example").unwrap();
+        assert_eq!(first.pin(), second.pin());
+        assert_ne!(first.pin(), HttpsKey::self_signed("relay.example").unwrap().pin());
+        assert!(!format!("{first:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn files_that_will_not_do_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let whole = self_signed("a").unwrap();
+        let key_at = whole.find("-----BEGIN PRIVATE").unwrap();
+        fs::write(path("cert"), &whole[..key_at]).unwrap();
+        fs::write(path("key"), &whole[key_at..]).unwrap();
+        let other = self_signed("a").unwrap();
+        fs::write(path("other"), &other[other.find("-----BEGIN PRIVATE").unwrap()..]).unwrap();
+        assert!(HttpsKey::from_files(&path("cert"), &path("key")).is_ok());
+        let error = |cert: &str, key: &str| HttpsKey::from_files(&path(cert), &path(key)).unwrap_err();
+        assert!(matches!(error("key", "key"), HttpsKeyError::NoCertificate { path } if path.ends_with("key")));
+        assert!(matches!(error("cert", "cert"), HttpsKeyError::NoKey { path } if path.ends_with("cert")));
+        assert!(matches!(error("cert", "other"), HttpsKeyError::Unfit(_)));
+        assert!(matches!(error("gone", "key"), HttpsKeyError::Io { path, .. } if path.ends_with("gone")));
+        assert!(matches!(error("", "key"), HttpsKeyError::Io { .. }));
+    }
+}
