@@ -111,3 +111,17 @@ fn goodput_has_a_row_for_each_pair_of_rates() {
         4
     );
 }
+
+#[test]
+fn conform_says_what_becomes_of_each_packet_and_names_what_it_cannot_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance");
+    let output = sim(&format!("conform {folder}/clash.script --a clash"));
+    let text = out(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.starts_with("== clash\n") && text.contains("> h1:4030@r1:7001: dropped\n"), "{text}");
+    for (line, words) in [("conform", "file"), ("conform /nowhere", "/nowhere"), ("conform README.md", "README.md")] {
+        let output = sim(line);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(words), "{line}");
+    }
+}
