@@ -35,6 +35,23 @@ pub struct Limit {
     pub at_the_bound: bool,
 }
 
+impl Limit {
+    /// What is asked, for people.
+    pub fn words(&self) -> String {
+        let mut words = format!("{} % direct", self.per_mille as f64 / 10.0);
+        if let Some(within) = self.within {
+            words.push_str(&format!(" within {} s", within.as_secs()));
+        }
+        if let Some(probes) = self.probes {
+            words.push_str(&format!(", at most {probes} probes"));
+        }
+        if self.at_the_bound {
+            words.push_str(", all within 1.05 × the bound + 1 ms");
+        }
+        words
+    }
+}
+
 /// Probes of both sides together where ports are guessed: 256 sockets and 1,024 guesses (DESIGN.md, section 6), once
 /// more for repeats.
 const GUESSING: u64 = 2 * (256 + 1024);

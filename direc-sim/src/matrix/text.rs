@@ -105,7 +105,7 @@ pub(super) fn per_cent(figures: &Figures) -> String {
 }
 
 /// Rate, median and 95th percentile, with their intervals.
-fn columns(figures: &Figures) -> [String; 3] {
+pub(super) fn columns(figures: &Figures) -> [String; 3] {
     let rate = &figures.rate;
     let rate = format!("{} % [{:.2}, {:.2}]", per_cent(figures), rate.low * 100.0, rate.high * 100.0);
     let heard = figures.heard.map(|heard| format!("{} [{}, {}]", ms(heard.value), ms(heard.low), ms(heard.high)));
