@@ -84,8 +84,9 @@ function layout(story) {
   let y = TOP;
   return story.map((item) => {
     const text = item[0] === 0 ? lines(data.words[item[3]], ROOM) : [data.words[item[3]]];
-    const row = { item, text, time: item[2], y: (y += LINE) };
-    y += (text.length - 1) * LINE + (item[0] === 1 ? 3 : 0);
+    // A packet's label stands on its line.
+    const row = { item, text, time: item[2], y: (y += LINE + (item[0] === 1 ? 4 : 0)) };
+    y += (text.length - 1) * LINE;
     row.end = y;
     return row;
   });
@@ -135,7 +136,7 @@ function said(picture, texts, { item, text, y }, x) {
 function flight(picture, texts, { item, text, y }, rows) {
   const from = LANES[Math.floor(item[1] / 3)], to = LANES[item[1] % 3], way = Math.sign(to - from), lost = item[4] < 0;
   const label = lost ? `${text[0]}: ${data.words[-item[4] - 1]}` : text[0];
-  const place = { x: from + way * 11, y: y + 4, "text-anchor": way > 0 ? "start" : "end" };
+  const place = { x: from + way * 9, y: y - 4, "text-anchor": way > 0 ? "start" : "end" };
   texts.push(svg("text", { class: lost ? "lost" : "packet", ...place }, label));
   if (lost) {
     const x = to - way * 40, low = y + 12;
