@@ -1,5 +1,12 @@
-//! Boxes between a home and the internet: NATs and stateful firewalls, described in the terms of RFC 4787.
+//! Boxes between a home and the internet: NATs and stateful firewalls, composed from the axes of RFC 4787.
+//!
+//! Where the RFC leaves something open a box does what the Linux kernel does: `tests/kernel_conformance.py` compares
+//! the two packet by packet.
 
+mod flows;
+mod gate;
+mod names;
+mod ports;
 mod table;
 
 #[cfg(test)]
@@ -7,7 +14,8 @@ mod stories;
 
 use std::time::Duration;
 
-pub use table::{Nat, NatDrop};
+pub use names::{NAMES, SINGLE, stack};
+pub use table::{Nat, NatDrop, Passage};
 
 /// What a mapping, or a filter, depends on (RFC 4787, sections 4.1 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +35,26 @@ pub enum Ports {
     Preserved,
     /// A random free port.
     Random,
+    /// A random free port of the same parity as the internal one (section 4.2.2).
+    Parity,
+    /// The free port that is `step` on from the last one given out.
+    Sequential {
+        /// From one mapping to the next; may be negative, not 0.
+        step: i16,
+        /// Mappings a second that others make meanwhile. Each takes a step as well.
+        busy: u16,
+    },
+    /// A random free port out of the block of so many that each internal address has to itself, as carriers give out.
+    Block(u16),
+}
+
+/// Which external address a new mapping gets, where the box has several (RFC 4787, section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// All mappings of an internal address have the same one: REQ-2.
+    Paired,
+    /// Any.
+    Arbitrary,
 }
 
 /// How a box translates addresses.
@@ -36,40 +64,116 @@ pub struct Translation {
     pub mapping: Dependence,
     /// How external ports are picked.
     pub ports: Ports,
+    /// Whether one external port may serve several internal endpoints at once, as long as they talk to different remote
+    /// ones (section 4.2.1 calls it port overloading; Linux does it). REQ-3 forbids it.
+    pub overloading: bool,
+    /// How many external addresses the box has: 1 to [`MAX_ADDRESSES`].
+    pub addresses: u8,
+    /// Which of them a mapping gets.
+    pub pooling: Pooling,
 }
 
-/// A box: NAT, or firewall if it does not translate. Hairpinning (RFC 4787, section 6) is off in all of them.
+/// External addresses a box may have: a few show all there is to see of pooling.
+pub const MAX_ADDRESSES: u8 = 8;
+
+/// Whether a packet from inside to the box's own outside is turned back (RFC 4787, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hairpin {
+    /// It is not.
+    None,
+    /// It is, and keeps its internal source.
+    Internal,
+    /// It is, with its external source: REQ-9.
+    External,
+}
+
+/// How long a flow is remembered after a packet that counts (RFC 4787, section 4.3).
+///
+/// As in Linux, a flow counts as replied when packets have gone both ways and more than 2 s have passed since its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Before it is replied. 30 s in Linux.
+    pub unreplied: Duration,
+    /// After it is. 120 s in Linux, the least that REQ-5 allows.
+    pub replied: Duration,
+}
+
+/// What a box does about a packet from outside that nobody asked for, besides not letting it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsolicited {
+    /// Nothing.
+    Dropped,
+    /// The router itself accepts it, and its entry takes the port away from the host's own answer: the inbound-first
+    /// clash of DESIGN.md, section 6. It is remembered for [`Timeouts::unreplied`] after the last of them.
+    Accepted,
+    /// All that comes from its source address is dropped for this long, asked for or not.
+    Banned(Duration),
+}
+
+/// Which UDP packets are allowed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// All.
+    Any,
+    /// Those to port 53.
+    Dns,
+    /// Those to ports 53 and 443.
+    Web,
+}
+
+/// A box: NAT, or firewall if it does not translate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NatConfig {
     /// How it translates addresses; `None` makes it a stateful firewall only.
     pub translation: Option<Translation>,
     /// Whose packets it lets in.
     pub filtering: Dependence,
-    /// How long it remembers a packet that went out. RFC 4787, REQ-5 asks for 120 s at least; 30 s is common.
-    pub timeout: Duration,
+    /// Whether it turns packets to its own outside back.
+    pub hairpin: Hairpin,
+    /// How long it remembers.
+    pub timeouts: Timeouts,
     /// Whether packets that come in refresh its memory too (RFC 4787, section 4.3); those that go out always do.
     pub inbound_refresh: bool,
-    /// Whether the router itself accepts a packet that nobody asked for, so that its entry takes the port away from
-    /// the host's own answer: the inbound-first clash of DESIGN.md, section 6.
-    pub clash: bool,
-    /// Whether UDP goes out to port 53 only.
-    pub blocks_udp: bool,
+    /// What comes of packets that nobody asked for.
+    pub unsolicited: Unsolicited,
+    /// Which packets are allowed out.
+    pub egress: Egress,
+    /// New flows a second that it allows, and in a burst; others are dropped. No limit if `None`.
+    pub new_flows: Option<u16>,
+    /// Largest IP packet that passes, headers included; bigger ones vanish silently.
+    pub mtu: u16,
+    /// Whether hosts on its inside cannot reach each other but through it: client isolation.
+    pub isolates: bool,
 }
 
 impl NatConfig {
-    /// The usual home router: endpoint-independent mapping, address- and port-dependent filtering, ports preserved.
+    /// The usual home router, which is Linux: endpoint-independent mapping, address- and port-dependent filtering, ports
+    /// preserved, overloading.
     pub const EASY: Self = Self {
-        translation: Some(Translation { mapping: Dependence::Endpoint, ports: Ports::Preserved }),
+        translation: Some(Translation {
+            mapping: Dependence::Endpoint,
+            ports: Ports::Preserved,
+            overloading: true,
+            addresses: 1,
+            pooling: Pooling::Paired,
+        }),
         filtering: Dependence::AddressAndPort,
-        timeout: Duration::from_secs(120),
+        hairpin: Hairpin::None,
+        timeouts: Timeouts { unreplied: Duration::from_secs(30), replied: Duration::from_secs(120) },
         inbound_refresh: true,
-        clash: false,
-        blocks_udp: false,
+        unsolicited: Unsolicited::Dropped,
+        egress: Egress::Any,
+        new_flows: None,
+        mtu: 1500,
+        isolates: false,
     };
 
-    /// A NAT of this mapping, filtering and port assignment.
+    /// A NAT of this mapping, filtering and port assignment. As RFC 4787 has it no two hosts share a port, except where
+    /// it does what Linux does: ports preserved for everyone.
     pub const fn new(mapping: Dependence, filtering: Dependence, ports: Ports) -> Self {
-        Self { translation: Some(Translation { mapping, ports }), filtering, ..Self::EASY }
+        let overloading = matches!((mapping, ports), (Dependence::Endpoint, Ports::Preserved));
+        let translation = Translation { mapping, ports, overloading, addresses: 1, pooling: Pooling::Paired };
+        Self { translation: Some(translation), filtering, ..Self::EASY }
     }
 
     /// A stateful firewall: filtering only.
@@ -77,55 +181,17 @@ impl NatConfig {
         Self { translation: None, filtering, ..Self::EASY }
     }
 
-    /// One box by its name, as in [`stack`].
-    fn named(name: &str) -> Option<Self> {
-        match name {
-            "easy" | "strict" => return Some(Self::EASY),
-            "fw" | "fw4" | "fw6" => return Some(Self::firewall(Dependence::AddressAndPort)),
-            "sym" => {
-                return Some(Self::new(Dependence::AddressAndPort, Dependence::AddressAndPort, Ports::Random));
-            }
-            "clash" => return Some(Self { clash: true, ..Self::EASY }),
-            "udp-blocked" => return Some(Self { blocks_udp: true, ..Self::EASY }),
-            "short-timeout" => return Some(Self { timeout: Duration::from_secs(10), ..Self::EASY }),
-            _ => {}
+    /// Whether mappings of one internal endpoint differ with the remote endpoint. Overloaded ports that are preserved
+    /// never need to.
+    pub fn mapping(&self) -> Dependence {
+        match self.translation {
+            Some(Translation { ports: Ports::Preserved, overloading: true, .. }) | None => Dependence::Endpoint,
+            Some(translation) => translation.mapping,
         }
-        let (name, ports) = match name.strip_suffix("-x") {
-            Some(name) => (name, Ports::Random),
-            None => (name, Ports::Preserved),
-        };
-        let (mapping, filtering) = name.split_once('-')?;
-        let mapping = match mapping {
-            "eim" => Dependence::Endpoint,
-            "adm" => Dependence::Address,
-            "apdm" => Dependence::AddressAndPort,
-            _ => return None,
-        };
-        let filtering = match filtering {
-            "eif" => Dependence::Endpoint,
-            "adf" => Dependence::Address,
-            "apdf" => Dependence::AddressAndPort,
-            _ => return None,
-        };
-        Some(Self::new(mapping, filtering, ports))
     }
-}
 
-/// The names that [`stack`] knows, for people.
-pub const NAMES: &str = "none, easy, strict, sym, clash, fw, udp-blocked, short-timeout, {eim,adm,apdm}-{eif,adf,apdf}[-x], \
-    double, double-eim, double-eif, double-sym, or HOME/CARRIER";
-
-/// A stack of boxes by name, innermost first: `easy`, `eim-eif`, `sym`, `none`; `home/carrier` stacks two.
-///
-/// `-x` stands for random ports. `None` if a name is unknown.
-pub fn stack(name: &str) -> Option<Vec<NatConfig>> {
-    match name {
-        "none" => return Some(Vec::new()),
-        "double" => return stack("easy/easy"),
-        "double-eim" => return stack("easy/eim-apdf-x"),
-        "double-eif" => return stack("easy/eim-eif-x"),
-        "double-sym" => return stack("easy/sym"),
-        _ => {}
+    /// Whether it lets UDP out to where peers are.
+    pub fn blocks_udp(&self) -> bool {
+        self.egress != Egress::Any
     }
-    name.split('/').map(NatConfig::named).collect()
 }

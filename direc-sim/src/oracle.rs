@@ -1,76 +1,127 @@
-//! Which pairs of NATs let a direct path be, by RFC 4787 alone: knows no protocol, sees no packet.
+//! Which pairs of NATs let a direct path be, and what it takes: by RFC 4787 alone. Knows no protocol, sees no packet.
 
-use crate::nat::{Dependence, NatConfig};
+mod view;
 
-/// What a stack of boxes looks like from outside: the most demanding of each.
-struct View {
-    mapping: Dependence,
-    filtering: Dependence,
+use crate::nat::{Dependence, Hairpin, NatConfig};
+use view::{Next, View};
+
+/// What it takes to get a direct path between two peers, from the easiest to the impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Punching at the observed addresses will do, or learning the other side's from its packets.
+    Direct,
+    /// It would be direct, but a side must not be reached before it has punched itself: the order matters, or a first
+    /// punch that goes no farther than one's own NATs, or fresh sockets afterwards.
+    Clash,
+    /// A side's next port must be predicted: its NAT counts on, or has a block of its own.
+    Predict,
+    /// A side's port must be guessed: many sockets, many tries.
+    Guess,
+    /// Nothing will help.
+    Relayed,
 }
 
-impl View {
-    fn of(boxes: &[NatConfig]) -> Self {
-        let mapping = |config: &NatConfig| config.translation.map_or(Dependence::Endpoint, |t| t.mapping);
-        Self {
-            mapping: boxes.iter().map(mapping).max().unwrap_or(Dependence::Endpoint),
-            filtering: boxes.iter().map(|config| config.filtering).max().unwrap_or(Dependence::Endpoint),
+impl Verdict {
+    /// All of them, from the easiest on.
+    pub const ALL: [Self; 5] = [Self::Direct, Self::Clash, Self::Predict, Self::Guess, Self::Relayed];
+
+    /// Its name, as tables have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Clash => "clash",
+            Self::Predict => "predict",
+            Self::Guess => "guess",
+            Self::Relayed => "relayed",
         }
     }
+}
 
-    /// Whether others know at which address it will be seen by them.
-    fn known(&self) -> bool {
-        self.mapping == Dependence::Endpoint
+/// What it takes to get a direct path between a peer behind these boxes and one behind those, innermost first, where
+/// nothing but the internet is between the outermost.
+pub fn verdict(one: &[NatConfig], other: &[NatConfig]) -> Verdict {
+    if one.iter().chain(other).any(NatConfig::blocks_udp) {
+        return Verdict::Relayed;
     }
+    between(&View::of(one), &View::of(other))
+}
 
-    /// Whether it lets in a peer whose address it knows but whose port it does not.
-    fn by_address(&self) -> bool {
-        self.filtering <= Dependence::Address
+/// As [`verdict`], for two peers that are both behind `shared` as well: one home, or one carrier. `reachable` says
+/// whether each knows the other's address on the network inside it, as two hosts of one home do.
+pub fn verdict_behind(one: &[NatConfig], other: &[NatConfig], shared: &[NatConfig], reachable: bool) -> Verdict {
+    if one.iter().chain(other).any(NatConfig::blocks_udp) {
+        return Verdict::Relayed;
     }
-
-    fn open(&self) -> bool {
-        self.filtering == Dependence::Endpoint
+    let Some(nearest) = shared.first() else { return verdict(one, other) };
+    if reachable && one.is_empty() && other.is_empty() && !nearest.isolates {
+        return Verdict::Direct;
+    }
+    // The only way leads through the box that has the public address, and back.
+    let Some(outermost) = shared.iter().rposition(|config| config.translation.is_some()) else {
+        return verdict(one, other);
+    };
+    let turning = shared[outermost];
+    if shared[..=outermost].iter().any(NatConfig::blocks_udp) {
+        return Verdict::Relayed;
+    }
+    let inner = &shared[..outermost];
+    let [one, other] = [one, other].map(|own| View::of(&[own, inner].concat()));
+    match turning.hairpin {
+        // Each sees the other at an address that nobody told it: whoever filters lets nothing in, and the answer has to
+        // find its way on the inside.
+        Hairpin::Internal if !nearest.isolates && one.lets_all_in() && other.lets_all_in() => between(&one, &other),
+        Hairpin::None | Hairpin::Internal => Verdict::Relayed,
+        Hairpin::External => {
+            // What it turns back it does not filter.
+            let turning = NatConfig { filtering: Dependence::Endpoint, ..turning };
+            between(&one.behind(&turning), &other.behind(&turning))
+        }
     }
 }
 
-/// Whether a direct path must come to be between a peer behind these boxes and one behind those, without guessing
-/// ports.
+/// Whether a direct path must come to be without guessing, predicting, or minding who punches first.
 pub fn goes_direct(one: &[NatConfig], other: &[NatConfig]) -> bool {
-    if one.iter().chain(other).any(|config| config.blocks_udp) {
-        return false;
+    verdict(one, other) == Verdict::Direct
+}
+
+fn between(one: &View, other: &View) -> Verdict {
+    if punches(one, other) {
+        // A side minds early packets unless the other cannot send any before it has got one.
+        return if one.minds_early || other.minds_early { Verdict::Clash } else { Verdict::Direct };
     }
-    let (one, other) = (View::of(one), View::of(other));
+    if !one.address_known() || !other.address_known() {
+        return Verdict::Relayed;
+    }
+    let verdict = match (one.next, other.next) {
+        (Next::Same, next) | (next, Next::Same) => match next {
+            Next::Same => Verdict::Direct,
+            Next::Counts | Next::Near => Verdict::Predict,
+            Next::Anywhere => Verdict::Guess,
+        },
+        (Next::Counts, Next::Counts) => Verdict::Predict,
+        // One wrong port on either side, and both are somewhere else: the tries multiply.
+        (Next::Counts | Next::Near, Next::Counts | Next::Near) => Verdict::Guess,
+        (Next::Anywhere, _) | (_, Next::Anywhere) => Verdict::Relayed,
+    };
+    // Wrong guesses are what gets one shut out.
+    if one.bans || other.bans { Verdict::Relayed } else { verdict }
+}
+
+/// Whether a path comes to be by punching at observed addresses and answering to where packets come from.
+fn punches(one: &View, other: &View) -> bool {
     match (one.known(), other.known()) {
         (true, true) => true,
         // The known side learns the other's port from its packets, if it lets them in.
-        (true, false) => one.by_address(),
-        (false, true) => other.by_address(),
+        (true, false) => one.lets_in_from(other),
+        (false, true) => other.lets_in_from(one),
         // The open side is reached at the port it showed the relay, and answers from another. If both sides take
         // another port for each port outside, every answer moves on to a new one and no pair of ports ever stays.
         (false, false) => {
-            let stays = one.mapping == Dependence::Address || other.mapping == Dependence::Address;
-            stays && (one.open() && other.by_address() || other.open() && one.by_address())
+            let stays = one.by_address() || other.by_address();
+            stays && (one.lets_all_in() && other.lets_in_from(one) || other.lets_all_in() && one.lets_in_from(other))
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::nat::stack;
-
-    #[test]
-    fn the_oracle_says_what_the_table_in_the_design_says() {
-        for (one, other, expected) in [
-            ("easy", "easy", true),
-            ("easy", "sym", false),
-            ("eim-adf", "sym", true),
-            ("eim-eif", "double-sym", true),
-            ("sym", "sym", false),
-            ("adm-eif", "apdm-adf", true),
-            ("none", "udp-blocked", false),
-        ] {
-            let [a, b] = [one, other].map(|name| stack(name).unwrap());
-            assert_eq!((goes_direct(&a, &b), goes_direct(&b, &a)), (expected, expected), "{one} × {other}");
-        }
-    }
-}
+mod tests;

@@ -70,12 +70,14 @@ impl Site {
         let mut public = Vec::new();
         let mut boxes: Vec<Nat> = Vec::new();
         for (layer, config) in (0_u8..).zip(config.boxes.iter().rev()) {
+            let outermost = public.is_empty();
             let address =
-                if public.is_empty() { public_address(index, 1, false) } else { carrier_address(index, layer) };
-            if config.translation.is_some() && public.is_empty() {
-                public.push(address);
+                |n| if outermost { public_address(index, n, false) } else { carrier_address(index, layer, n) };
+            let externals: Vec<IpAddr> = (1..=Nat::addresses(config)).map(address).collect();
+            if outermost {
+                public.clone_from(&externals);
             }
-            boxes.push(Nat::new(*config, address, rng()));
+            boxes.push(Nat::new(*config, externals, rng()));
         }
         boxes.reverse();
         let translated = !public.is_empty();
@@ -116,6 +118,11 @@ impl Site {
         address
     }
 
+    /// Whether its hosts cannot reach each other directly.
+    pub(crate) fn isolates(&self) -> bool {
+        self.boxes.first().is_some_and(|nat| nat.config().isolates)
+    }
+
     /// A host leaves, and its address with it.
     pub(crate) fn dismiss(&mut self, address: IpAddr) {
         self.hosts.remove(&address);
@@ -126,12 +133,14 @@ impl Site {
 
     /// All public addresses become others. What the boxes knew of the old ones is gone.
     pub(crate) fn readdress(&mut self) {
-        let outermost = self.boxes.iter().rposition(|nat| nat.external().is_some());
+        let outermost = self.boxes.iter().rposition(|nat| !nat.externals().is_empty());
         if let Some(nat) = outermost.and_then(|at| self.boxes.get_mut(at)) {
-            let address = public_address(self.index, 128 | self.readdressed, false);
-            self.readdressed = (self.readdressed + 1) & 127;
-            nat.readdress(address);
-            self.public = vec![address];
+            self.public.clear();
+            for _ in nat.externals() {
+                self.public.push(public_address(self.index, 128 | self.readdressed, false));
+                self.readdressed = (self.readdressed + 1) & 127;
+            }
+            nat.readdress(self.public.clone());
             return;
         }
         self.public.clear();
@@ -157,9 +166,9 @@ fn public_address(site: u16, host: u8, v6: bool) -> IpAddr {
     }
 }
 
-fn carrier_address(site: u16, layer: u8) -> IpAddr {
+fn carrier_address(site: u16, layer: u8, host: u8) -> IpAddr {
     let [_, low] = site.to_be_bytes();
-    IpAddr::V4(Ipv4Addr::new(100, 64 + (layer & 63), low, 2))
+    IpAddr::V4(Ipv4Addr::new(100, 64 + (layer & 63), low, 1 + host))
 }
 
 #[cfg(test)]
@@ -178,14 +187,14 @@ mod tests {
     fn hosts_behind_a_nat_have_private_addresses_and_share_a_public_one() {
         let (site, address) = site("easy", false);
         assert_eq!(address.to_string(), "192.168.3.10");
-        assert_eq!(site.public, [site.boxes[0].external().unwrap()]);
+        assert_eq!(site.public, [site.boxes[0].externals()[0]]);
     }
 
     #[test]
     fn behind_a_carrier_the_home_router_has_no_public_address() {
         let (site, _) = site("double", false);
-        assert_eq!(site.boxes[0].external().unwrap().to_string(), "100.65.3.2");
-        assert_eq!(site.boxes[1].external(), Some(site.public[0]));
+        assert_eq!(site.boxes[0].externals()[0].to_string(), "100.65.3.2");
+        assert_eq!(site.boxes[1].externals(), site.public);
     }
 
     #[test]

@@ -3,7 +3,14 @@
 
 use std::time::Duration;
 
-use direc_sim::{Outcome, Scenario, app::Work, nat::stack, packet::Kind, run, scenario::Call};
+use direc_sim::{
+    Outcome, Scenario,
+    app::Work,
+    nat::{Timeouts, stack},
+    packet::Kind,
+    run,
+    scenario::Call,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,7 +68,10 @@ fn behind_a_nat_that_keeps_bindings_a_peer_refreshes_once_a_minute_in_the_end() 
 
 #[test]
 fn behind_a_nat_that_forgets_soon_a_peer_refreshes_just_often_enough() {
-    let at = alone("short-timeout", 900 * SECOND);
+    let mut scenario = called("easy", []);
+    scenario.peers[1].boxes[0].timeouts = Timeouts { unreplied: 10 * SECOND, replied: 10 * SECOND };
+    (scenario.linger, scenario.limit) = (900 * SECOND, 1800 * SECOND);
+    let at = refreshes(&good(&scenario));
     let late: Vec<_> = at.windows(2).filter(|pair| pair[0] > 120 * SECOND).map(|pair| pair[1] - pair[0]).collect();
     assert!(late.len() > 50 && late.iter().all(|pause| *pause > 5 * SECOND && *pause < 9 * SECOND), "{late:?}");
 }
@@ -80,7 +90,7 @@ fn late_echoes_are_few_and_end() {
 #[test]
 fn a_box_that_keeps_one_short_lived_binding_for_all_flows_is_found_out() {
     let mut scenario = called("eim-eif", [Duration::ZERO]);
-    scenario.peers[1].boxes[0].timeout = 10 * SECOND;
+    scenario.peers[1].boxes[0].timeouts = Timeouts { unreplied: 10 * SECOND, replied: 10 * SECOND };
     for extra in 0..12 {
         scenario.calls[0].at = 90 * SECOND + extra * 700 * MS;
         let outcome = good(&scenario);

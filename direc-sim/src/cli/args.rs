@@ -39,8 +39,11 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --json               one JSON object a line on standard output, nothing else
   --help, -h           this
 
-BOXES: none, easy, strict, sym, clash, fw, udp-blocked, short-timeout, {eim,adm,apdm}-{eif,adf,apdf}, the same
-with -x for random ports, double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row.
+BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity,
+udp-blocked, udp-443-only, short-timeout, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
+ports), -seq, -busy, -block or -parity; double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row;
+and to any of them +MOD: hairpin, hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound,
+limit, paired, arbitrary, small-mtu. docs/simulator.md says what each is.
 FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-eif, roam, both-roam, relay-killed,
 relay-restarted, second-relay, unblocked, suspended.
 Exit code: 0 when it did what was asked, 1 when a run failed, 2 when the command line was not understood.
@@ -251,6 +254,13 @@ mod tests {
         assert_eq!((args.fault, args.sender, args.seeds, args.loss_given), (Some(Fault::Roam), Some(1), 7, true));
         assert_eq!(of("bound").unwrap().mode, Mode::Bound);
         assert_eq!(of("--help").unwrap().mode, Mode::Help);
+    }
+
+    #[test]
+    fn the_help_names_all_boxes() {
+        let words = |text: &'static str| text.split(|c: char| !c.is_alphanumeric() && c != '-');
+        let missing: Vec<_> = words(nat::NAMES).filter(|name| words(HELP).all(|word| word != *name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Cast<'_> {
         let reachable = |peer: usize| {
             let left = self.scenario.incidents.iter().any(|incident| incident.what == Trouble::Shutdown(peer));
             let boxes = self.peers.get(peer).map(|&(host, _, _)| self.boxes_of(peer, host));
-            !left && boxes.is_some_and(|boxes| boxes.iter().all(|config| !config.blocks_udp))
+            !left && boxes.is_some_and(|boxes| boxes.iter().all(|config| !config.blocks_udp()))
         };
         let willing = self.scenario.peers.get(call.to).is_some_and(|side| match side.willing {
             Willing::Everybody | Willing::Asked(Answer::Accept(_)) => true,

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{Event, Hop, HostId, SiteId, World};
 use crate::{
     link::{Fate, Link, LinkConfig},
+    nat::{NatDrop, Passage},
     packet::Packet,
     trace::DropCause,
 };
@@ -25,6 +26,9 @@ impl World {
         }
         let site = &mut self.sites[site_id.0];
         if let Some(&neighbour) = site.hosts.get(&packet.dst.ip()) {
+            if site.isolates() && neighbour != packet.from {
+                return self.lose(DropCause::Nat(NatDrop::Isolated), packet);
+            }
             let at = self.now + site.lan;
             self.trace.tapped(self.now, &packet);
             self.put(at, Event::Packet(packet, Hop::Lan(neighbour)));
@@ -33,9 +37,18 @@ impl World {
         if packet.dst.is_ipv4() != packet.src.is_ipv4() {
             return self.lose(DropCause::NoRoute, packet);
         }
-        for nat in &mut site.boxes {
+        for layer in 0..site.boxes.len() {
+            let nat = &mut site.boxes[layer];
+            if packet.ip_len() > nat.config().mtu.into() {
+                return self.lose(DropCause::TooBig, packet);
+            }
             match nat.outbound(self.now, packet.src, packet.dst) {
-                Ok(src) => packet.src = src,
+                Ok(Passage::Out(src)) => packet.src = src,
+                Ok(Passage::Back { src, dst }) => {
+                    (packet.src, packet.dst) = (src, dst);
+                    self.trace.tapped(self.now, &packet);
+                    return self.enter(site_id, layer, packet);
+                }
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
             }
         }
@@ -44,7 +57,7 @@ impl World {
     }
 
     /// A packet has come to a hop.
-    pub(super) fn forward(&mut self, mut packet: Packet, hop: Hop) {
+    pub(super) fn forward(&mut self, packet: Packet, hop: Hop) {
         match hop {
             Hop::Core(from) => {
                 self.trace.tapped(self.now, &packet);
@@ -63,19 +76,33 @@ impl World {
                 self.carry(fate, packet, Hop::Door(to));
             }
             Hop::Door(to) => {
-                let site = &mut self.sites[to.0];
-                for nat in site.boxes.iter_mut().rev() {
-                    match nat.inbound(self.now, packet.src, packet.dst) {
-                        Ok(dst) => packet.dst = dst,
-                        Err(why) => return self.lose(DropCause::Nat(why), packet),
-                    }
-                }
-                match site.hosts.get(&packet.dst.ip()) {
-                    Some(&host) => self.arrive(host, packet),
-                    None => self.lose(DropCause::NoSocket, packet),
-                }
+                let layers = self.sites[to.0].boxes.len();
+                self.enter(to, layers, packet);
             }
             Hop::Lan(host) => self.arrive(host, packet),
+        }
+    }
+
+    /// A packet goes in through a site's innermost `layers` boxes.
+    fn enter(&mut self, to: SiteId, layers: usize, mut packet: Packet) {
+        let site = &mut self.sites[to.0];
+        for nat in site.boxes[..layers].iter_mut().rev() {
+            if packet.ip_len() > nat.config().mtu.into() {
+                return self.lose(DropCause::TooBig, packet);
+            }
+            match nat.inbound(self.now, packet.src, packet.dst) {
+                Ok(dst) => packet.dst = dst,
+                Err(why) => return self.lose(DropCause::Nat(why), packet),
+            }
+        }
+        match site.hosts.get(&packet.dst.ip()).copied() {
+            // Out and back again takes the time of the local wire, so that time goes on.
+            Some(host) if layers < site.boxes.len() => {
+                let at = self.now + site.lan;
+                self.put(at, Event::Packet(packet, Hop::Lan(host)));
+            }
+            Some(host) => self.arrive(host, packet),
+            None => self.lose(DropCause::NoSocket, packet),
         }
     }
 
