@@ -4,7 +4,7 @@
 
 use direc_sim::matrix::{Class, Condition, Kind, Matrix, Plan, Sample, Start, page, run_all, text};
 
-const KINDS: [&str; 3] = ["easy", "eim-adf-x", "sym"];
+const KINDS: [&str; 3] = ["easy", "eim-adf-x", "sym+arbitrary"];
 const SEEDS: u64 = 25;
 
 fn plan() -> Plan {

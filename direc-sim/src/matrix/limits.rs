@@ -5,17 +5,21 @@ use std::time::Duration;
 use super::plan::{Condition, Start};
 use crate::{
     Bounds, Scenario,
-    nat::{Dependence, NatConfig},
-    oracle::goes_direct,
+    nat::{Dependence, NatConfig, Ports},
+    oracle::{Verdict, verdict},
 };
 
-/// What it takes to be direct, by the oracle.
+/// What it takes to be direct: the oracle's verdict, and where ports are predicted, how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Punching in the right order; no guess.
+    /// Punching at the observed addresses.
     Direct,
-    /// The same, past a NAT where an early packet from outside takes the port away.
+    /// The same, past a box that must not be reached before its own host has punched.
     Clash,
+    /// A NAT counts its ports on.
+    Sequential,
+    /// A NAT takes its ports from a block of its own.
+    Block,
     /// Ports chosen among very many.
     Guess,
     /// Nothing: it stays on the relay.
@@ -60,16 +64,18 @@ const SLACK: Duration = Duration::from_millis(1);
 
 impl Class {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Clash, Self::Guess, Self::Relayed];
+    pub const ALL: [Self; 6] = [Self::Direct, Self::Clash, Self::Sequential, Self::Block, Self::Guess, Self::Relayed];
 
     /// The class of a pair: P2 behind `one`, P4 behind `other`.
     pub fn of(one: &[NatConfig], other: &[NatConfig]) -> Self {
-        if !goes_direct(one, other) {
-            Self::Relayed
-        } else if one.iter().chain(other).any(|config| config.clash) {
-            Self::Clash
-        } else {
-            Self::Direct
+        let block = |config: &NatConfig| config.translation.is_some_and(|t| matches!(t.ports, Ports::Block(_)));
+        match verdict(one, other) {
+            Verdict::Direct => Self::Direct,
+            Verdict::Clash => Self::Clash,
+            Verdict::Predict if one.iter().chain(other).any(block) => Self::Block,
+            Verdict::Predict => Self::Sequential,
+            Verdict::Guess => Self::Guess,
+            Verdict::Relayed => Self::Relayed,
         }
     }
 
@@ -78,6 +84,8 @@ impl Class {
         match self {
             Self::Direct => "direct",
             Self::Clash => "clash",
+            Self::Sequential => "sequential",
+            Self::Block => "block",
             Self::Guess => "guess",
             Self::Relayed => "relayed",
         }
@@ -87,8 +95,10 @@ impl Class {
     pub const fn what(self) -> &'static str {
         match self {
             Self::Direct => "direct, without guessing",
-            Self::Clash => "direct, if the clash is avoided or undone",
-            Self::Guess => "direct, if a port among 65,000 is hit",
+            Self::Clash => "direct, if no early packet does harm",
+            Self::Sequential => "direct, if the next port is predicted",
+            Self::Block => "direct, if a port in a block is hit",
+            Self::Guess => "direct, if a port among very many is hit",
             Self::Relayed => "stays on the relay",
         }
     }
@@ -97,8 +107,13 @@ impl Class {
     pub const fn technique(self) -> &'static str {
         match self {
             Self::Direct => "punching, both first packets crossing; an unknown port is learnt from the other's packets",
-            Self::Clash => "both first packets crossing; else a short-lived first packet or a fresh socket",
-            Self::Guess => "many sockets and many guesses",
+            Self::Clash => {
+                "both first packets crossing; else a first packet that goes no farther than one's own NAT, or \
+                a fresh socket"
+            }
+            Self::Sequential => "prediction from the ports that the relay has seen",
+            Self::Block => "some sockets and some tries in the block that the relay has seen",
+            Self::Guess => "many sockets and many tries",
             Self::Relayed => "none",
         }
     }
@@ -111,6 +126,8 @@ impl Class {
         match self {
             Self::Direct => Some(Limit { per_mille: if calm { 999 } else { 990 }, at_the_bound, ..limit }),
             Self::Clash => Some(Limit { at_the_bound, ..limit }),
+            Self::Sequential => Some(Limit { per_mille: 950, ..limit }),
+            Self::Block => Some(Limit { within: Some(Duration::from_secs(3)), ..limit }),
             Self::Guess => {
                 let within = Some(Duration::from_secs(10));
                 Some(Limit { per_mille: 950, within, probes: Some(GUESSING), ..limit })
@@ -162,7 +179,7 @@ fn near(bound: Duration) -> Duration {
 
 /// Whether a peer behind these boxes has one address for everybody.
 fn known(boxes: &[NatConfig]) -> bool {
-    boxes.iter().all(|config| config.translation.is_none_or(|t| t.mapping == Dependence::Endpoint))
+    boxes.iter().all(|config| config.mapping() == Dependence::Endpoint)
 }
 
 /// Whether they let everybody in.
@@ -183,10 +200,17 @@ mod tests {
 
     #[test]
     fn classes_are_the_oracles() {
-        assert_eq!(class("easy", "double"), Class::Direct);
-        assert_eq!(class("easy", "clash"), Class::Clash);
-        assert_eq!(class("clash", "none"), Class::Clash);
-        assert_eq!(class("sym", "clash"), Class::Relayed);
+        for (one, other, expected) in [
+            ("easy", "double", Class::Direct),
+            ("easy", "clash", Class::Clash),
+            ("ban", "none", Class::Clash),
+            ("sym-seq-busy", "easy", Class::Sequential),
+            ("easy", "cgn-block", Class::Block),
+            ("sym", "clash", Class::Guess),
+            ("sym", "ban", Class::Relayed),
+        ] {
+            assert_eq!(class(one, other), expected, "{one} × {other}");
+        }
     }
 
     #[test]

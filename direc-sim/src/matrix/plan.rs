@@ -12,7 +12,7 @@ use crate::{
 
 /// The kinds of NAT that are shown, as [`stack`] knows them, and what each is. Those that behave alike towards others
 /// stand next to each other.
-pub const KINDS: [(&str, &str); 16] = [
+pub const KINDS: [(&str, &str); 20] = [
     ("none", "a public address, no filter"),
     ("fw", "a public address behind a stateful firewall"),
     ("eim-eif-x", "full cone: endpoint-independent mapping and filtering; ports not kept"),
@@ -21,13 +21,17 @@ pub const KINDS: [(&str, &str); 16] = [
     ("eim-apdf-x", "port-restricted cone: as easy; ports not kept"),
     ("double", "a home router behind another: easy/easy"),
     ("double-eim", "a home router behind a carrier's port-restricted NAT: easy/eim-apdf-x"),
-    ("short-timeout", "easy, and forgets after 10 s"),
+    ("short-timeout", "easy, and forgets early: after 5 s, or 10 s once replied"),
     ("clash", "easy, and an early packet from outside takes the port away from the own punch"),
-    ("adm-eif", "address-dependent mapping, endpoint-independent filtering"),
-    ("adm-apdf", "address-dependent mapping, address- and port-dependent filtering"),
-    ("apdm-eif-x", "a port for each endpoint outside, open to everybody"),
-    ("apdm-adf-x", "a port for each endpoint outside, address-dependent filtering"),
-    ("sym", "symmetric: a random port for each endpoint outside, address- and port-dependent filtering"),
+    ("ban", "easy, and whoever sends too early is shut out for 10 s"),
+    ("adm-apdf-x", "a random port for each address outside; address- and port-dependent filtering"),
+    ("apdm-eif-x", "a random port for each endpoint outside, open to everybody"),
+    ("apdm-adf-x", "a random port for each endpoint outside; address-dependent filtering"),
+    ("sym-seq", "symmetric, and each new port is the last one plus one"),
+    ("sym-seq-busy", "the same with light cross traffic: ten mappings of others a second"),
+    ("cgn-block", "symmetric, a carrier's: random ports from a block of 1,008"),
+    ("parity", "symmetric, random ports that are even or odd like the inner one"),
+    ("sym", "symmetric: a random port for each endpoint outside; address- and port-dependent filtering"),
     ("double-sym", "a home router behind a carrier's symmetric NAT: easy/sym"),
 ];
 
@@ -152,12 +156,13 @@ impl Plan {
         cells
     }
 
-    /// With how many seeds a cell is run: fewer with loss, where the limit is coarser too, fewer where it takes a
-    /// thousand packets, and few where there is nothing to find.
+    /// With how many seeds a cell is run: fewer with loss and where ports are predicted, where the limit is coarser
+    /// too; fewer where it takes a thousand packets; and few where there is nothing to find.
     pub fn count(&self, cell: &Cell<'_>) -> u64 {
         let part = match cell.class {
             Class::Relayed => 40,
             Class::Guess => 10,
+            Class::Sequential | Class::Block => 4,
             _ if cell.condition.loss > 0.0 => 3,
             _ => 1,
         };

@@ -16,10 +16,10 @@ type Show = fn(&Report<'_>) -> String;
 const TABLES: [(&str, Show); 2] = [
     ("direct, per cent of the runs", |report| per_cent(&report.figures)),
     ("median time to direct, ms (P2 hears P4 straight)", |report| {
-        report.figures.heard.map_or(String::new(), |heard| format!("{:.0}", heard.value.as_secs_f64() * 1e3))
+        report.figures.heard.map_or("x".to_owned(), |heard| format!("{:.0}", heard.value.as_secs_f64() * 1e3))
     }),
 ];
-const NOTE: &str = "P2 down, P4 across. -: stays on the relay, as the oracle says. !: misses its limit.";
+const NOTE: &str = "P2 down, P4 across. -: stays on the relay, as the oracle says. x: never. !: misses its limit.";
 
 /// All of it for the terminal.
 pub fn terminal(matrix: &Matrix<'_>) -> String {
@@ -135,20 +135,18 @@ fn classes(matrix: &Matrix<'_>) -> String {
     out
 }
 
-/// Misses that are told one by one. What is behind one is behind most others, and the page and the JSON have them all.
-const TOLD: usize = 12;
-
-/// What was missed, and how to see it again.
+/// The first miss of each class under each condition, and how to see it again: what is behind it is behind most others.
 fn misses(matrix: &Matrix<'_>) -> String {
     let mut out = String::new();
-    let missed: Vec<&Report<'_>> = matrix.reports.iter().filter(|report| !report.missed.is_empty()).collect();
-    for report in missed.iter().take(TOLD) {
-        let (one, other, condition) = (&report.cell.one.name, &report.cell.other.name, report.cell.condition.words());
+    for row in matrix.classes.iter().filter(|row| row.missed > 0) {
+        let bad = |report: &&Report<'_>| report.cell.class == row.class && !report.missed.is_empty();
+        let Some(report) = matrix.grid(row.condition).find(bad) else { continue };
+        let (one, other, condition) = (&report.cell.one.name, &report.cell.other.name, row.condition.words());
         let (missed, replay) = (report.missed.join("; "), matrix.plan.replay(&report.cell, report.seed));
         let _ = writeln!(out, "\n{one} × {other}, {condition}: {missed}\n    {replay}");
-    }
-    if missed.len() > TOLD {
-        let _ = writeln!(out, "\n… and {} more: --json and --out have them all", missed.len() - TOLD);
+        if row.missed > 1 {
+            let _ = writeln!(out, "    and {} pairs more; --json and --out have them all", row.missed - 1);
+        }
     }
     out.push_str(if matrix.good() { "\nall limits kept\n" } else { "\nNOT all limits kept\n" });
     out

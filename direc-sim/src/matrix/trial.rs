@@ -23,7 +23,7 @@ const BATCH: u64 = 20;
 pub struct Sample {
     /// The run's seed.
     pub seed: u64,
-    /// When P2 had authenticated a packet that came straight from P4.
+    /// When P2 had authenticated a packet that came straight from P4: QUIC's, or a probe's echo.
     pub heard: Option<Duration>,
     /// When data went straight, the round trip being proven.
     pub moved: Option<Duration>,
@@ -45,7 +45,8 @@ impl Sample {
         let probe = |kind: Kind| matches!(kind, Kind::Probe | Kind::ProbeEcho);
         Self {
             seed: outcome.seed,
-            heard: call.and_then(|call| call.direct_heard()),
+            // A probe's echo, which moves the connection, is as authentic as a packet of QUIC's.
+            heard: call.and_then(|call| [call.direct_heard(), call.direct()].into_iter().flatten().min()),
             moved: call.and_then(|call| call.direct()),
             direct: ends.iter().all(|path| path.is_some_and(|path| path.is_direct())),
             works: call.is_some_and(|call| call.first_echo().is_some()) && outcome.faults().is_empty(),

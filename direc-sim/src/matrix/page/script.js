@@ -47,7 +47,7 @@ function show(n) {
     row.append(html("th", name), html("td", value));
     return row;
   }));
-  by("replay").textContent = at.replay;
+  by("replay").replaceChildren(...at.replay.split(/ (?=--)/).flatMap((part) => [html("span", part), " "]));
   for (let k = 0; k < width; k++) {
     by(`row${k}`).classList.toggle("on", k === Math.floor(n / width));
     by(`column${k}`).classList.toggle("on", k === n % width);

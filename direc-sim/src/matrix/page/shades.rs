@@ -68,6 +68,8 @@ const fn shade(class: Class) -> &'static str {
     match class {
         Class::Direct => "c0",
         Class::Clash => "c1",
+        Class::Sequential => "c2",
+        Class::Block => "c3",
         Class::Guess => "c4",
         Class::Relayed => "rel",
     }
@@ -78,6 +80,8 @@ const fn letter(class: Class) -> &'static str {
     match class {
         Class::Direct => "D",
         Class::Clash => "C",
+        Class::Sequential => "S",
+        Class::Block => "B",
         Class::Guess => "G",
         Class::Relayed => "–",
     }
