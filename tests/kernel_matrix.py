@@ -41,6 +41,8 @@ INTERVAL_MS, PINGS = 100, 120
 # As long as a peer may take to be ready: it never is where UDP does not pass.
 READY_S = 12
 TIMEOUT_S = 40
+# Types without IPv4.
+V6_ONLY = {"fw6"}
 # The textbook's words.
 MAKES, NO_UDP, NO_FAMILY = "ok", "no-udp", "na"
 
@@ -58,13 +60,21 @@ class Pair:
         return f"D={self.delay:3} ms  {self.a:>13} x {self.b:<13}{times}"
 
 
+def relay(binaries, pair):
+    """A relay that both can reach: on the family that they have, or on both under its name."""
+    families = {side in V6_ONLY for side in (pair.a, pair.b)}
+    if families == {False}:
+        return relay_command(binaries)
+    if families == {True}:
+        return relay_command(binaries, public="{relay_ip6}", listen="[{relay_ip6}]:4433")
+    return relay_command(binaries, public="{relay_host}", listen="[::]:4433")
+
+
 def command(natlab, binaries, pair):
     ping = peer_command(binaries, "a", f"ping {{peer}} --count {PINGS} --interval {INTERVAL_MS}")
-    # By name and on both families: some of the types have only one.
-    relay = relay_command(binaries, public="{relay_host}", listen="[::]:4433")
     return [
         natlab, "run", "--a", pair.a, "--b", pair.b, "--delay-ms", str(pair.delay),
-        "--relay-cmd", relay, "--relay-ready", READY_URL,
+        "--relay-cmd", relay(binaries, pair), "--relay-ready", READY_URL,
         "--server-cmd", serve_command(binaries), "--capture", READY_ID, "--ready-timeout", str(READY_S),
         "--client-cmd", ping, "--timeout", str(TIMEOUT_S), "--until", '"event":"ping".*"path":"direct"',
     ]
