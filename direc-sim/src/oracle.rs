@@ -2,7 +2,10 @@
 
 mod view;
 
-use crate::nat::{Dependence, Hairpin, NatConfig};
+use crate::{
+    nat::{Dependence, Hairpin, NatConfig},
+    scenario::Scenario,
+};
 use view::{Next, View};
 
 /// What it takes to get a direct path between two peers, from the easiest to the impossible.
@@ -47,14 +50,14 @@ pub fn verdict(one: &[NatConfig], other: &[NatConfig]) -> Verdict {
 }
 
 /// As [`verdict`], for two peers that are both behind `shared` as well: one home, or one carrier. `reachable` says
-/// whether each knows the other's address on the network inside it, as two hosts of one home do.
+/// whether one of them is a host on the network inside it and tells the other its address there.
 pub fn verdict_behind(one: &[NatConfig], other: &[NatConfig], shared: &[NatConfig], reachable: bool) -> Verdict {
     if one.iter().chain(other).any(NatConfig::blocks_udp) {
         return Verdict::Relayed;
     }
     let Some(nearest) = shared.first() else { return verdict(one, other) };
-    if reachable && one.is_empty() && other.is_empty() && !nearest.isolates {
-        return Verdict::Direct;
+    if reachable && !nearest.isolates {
+        return verdict(one, other);
     }
     // The only way leads through the box that has the public address, and back.
     let Some(outermost) = shared.iter().rposition(|config| config.translation.is_some()) else {
@@ -77,6 +80,25 @@ pub fn verdict_behind(one: &[NatConfig], other: &[NatConfig], shared: &[NatConfi
             between(&one.behind(&turning), &other.behind(&turning))
         }
     }
+}
+
+/// What it takes for two peers of a scenario, each where it is at home.
+pub fn at_home(scenario: &Scenario, one: usize, other: usize) -> Verdict {
+    let bare = |peer: usize| -> Vec<NatConfig> {
+        let translation = |config: &NatConfig| config.translation.filter(|_| !scenario.v6);
+        let boxes = scenario.boxes(peer).into_iter();
+        boxes.map(|config| NatConfig { translation: translation(&config), ..config }).collect()
+    };
+    if scenario.home_of(one) == scenario.home_of(other) {
+        return verdict_behind(&[], &[], &bare(one), true);
+    }
+    let carrier = |peer: usize| scenario.carrier_of(peer).unwrap_or(scenario.home_of(peer));
+    let ((one_own, shared), (other_own, _)) = (scenario.shared_boxes(one), scenario.shared_boxes(other));
+    let Some(shared) = shared.filter(|_| carrier(one) == carrier(other)) else {
+        return verdict(&bare(one), &bare(other));
+    };
+    // Who has no NAT at home has its address inside the carrier's network, and knows it.
+    verdict_behind(one_own, other_own, &[shared], one_own.is_empty() || other_own.is_empty())
 }
 
 /// Whether a direct path must come to be without guessing, predicting, or minding who punches first.

@@ -137,10 +137,11 @@ impl<'a> Cast<'a> {
         let side = &self.scenario.peers[number];
         let name = Scenario::name(number);
         let shared = side.home_of.and_then(|home| self.peers.get(home));
-        let site = match shared {
-            Some(&(_, site, _)) => site,
-            None => self.add_site(number, &name, side.boxes.clone()),
+        let places = match shared {
+            Some(&(_, site, _)) => Places::at(site, None),
+            None => self.add_home(number, &name),
         };
+        let site = places.home;
         let identity = identity(rng)?;
         let id = identity.id();
         let addresses: Vec<_> = self.relays.iter().map(|relay| relay.address).collect();
@@ -158,7 +159,7 @@ impl<'a> Cast<'a> {
         let port = PEER_PORT + u16::try_from(number).unwrap_or(0);
         let host = self.world.add_host(site, &name, &[(Link::Main, port)], Box::new(PeerHost { peer, app }));
         self.peers.push((host, site, id));
-        self.places.push(Places::at(site));
+        self.places.push(places);
         Ok(())
     }
 

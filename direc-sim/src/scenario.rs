@@ -43,6 +43,9 @@ pub struct Side {
     pub elsewhere: Option<Vec<NatConfig>>,
     /// Lives in the same home as the peer of this number, which comes before it: boxes, delay and links are that one's.
     pub home_of: Option<usize>,
+    /// Is a customer of the same carrier as the peer of this number, which comes before it: that one's outermost box comes
+    /// after its own boxes too. Nothing else is shared but the distance to everybody else.
+    pub carrier_of: Option<usize>,
 }
 
 impl Side {
@@ -57,6 +60,7 @@ impl Side {
             serve: Work::default(),
             elsewhere: None,
             home_of: None,
+            carrier_of: None,
         }
     }
 }
@@ -247,7 +251,8 @@ impl Scenario {
 
     /// One-way delay from a peer's site to the relay's.
     pub fn to_relay(&self, peer: usize) -> Duration {
-        self.peers.get(self.home_of(peer)).map_or(Duration::ZERO, |side| side.to_relay)
+        let home = self.carrier_of(peer).unwrap_or(self.home_of(peer));
+        self.peers.get(home).map_or(Duration::ZERO, |side| side.to_relay)
     }
 
     /// In whose home a peer lives: its own, as a rule.
@@ -258,14 +263,41 @@ impl Scenario {
         }
     }
 
+    /// Whose carrier is a peer's as well, if it is another's. Carriers translate: with IPv6 there are none.
+    pub fn carrier_of(&self, peer: usize) -> Option<usize> {
+        let home = self.home_of(peer);
+        let first = self.peers.get(home)?.carrier_of.filter(|&first| first < home && !self.v6)?;
+        let side = self.peers.get(first).filter(|side| side.home_of.is_none() && side.carrier_of.is_none())?;
+        side.boxes.last()?.translation.map(|_| first)
+    }
+
+    /// What a peer is behind at home before its carrier's box, if others share that, and that box. Who has no NAT of his
+    /// own there is a host inside the carrier's network, and has no firewall either.
+    pub fn shared_boxes(&self, peer: usize) -> (&[NatConfig], Option<NatConfig>) {
+        let home = self.home_of(peer);
+        let nat = |boxes: &[NatConfig]| boxes.iter().any(|config| config.translation.is_some());
+        let own = |peer: usize| self.peers.get(peer).map_or(&[][..], |side| side.boxes.as_slice());
+        if let Some(first) = self.carrier_of(home) {
+            let boxes = own(home);
+            return (if nat(boxes) { boxes } else { &[] }, own(first).last().copied());
+        }
+        if (0..self.peers.len()).any(|peer| self.carrier_of(peer) == Some(home))
+            && let Some((&carrier, boxes)) = own(home).split_last()
+        {
+            return (if nat(boxes) { boxes } else { &[] }, Some(carrier));
+        }
+        (own(home), None)
+    }
+
     /// What a peer is behind at home.
-    pub fn boxes(&self, peer: usize) -> &[NatConfig] {
-        self.peers.get(self.home_of(peer)).map_or(&[], |side| side.boxes.as_slice())
+    pub fn boxes(&self, peer: usize) -> Vec<NatConfig> {
+        let (own, carrier) = self.shared_boxes(peer);
+        own.iter().copied().chain(carrier).collect()
     }
 
     /// What a peer is behind on its other network.
-    pub fn boxes_elsewhere(&self, peer: usize) -> &[NatConfig] {
-        let elsewhere = self.peers.get(peer).and_then(|side| side.elsewhere.as_deref());
+    pub fn boxes_elsewhere(&self, peer: usize) -> Vec<NatConfig> {
+        let elsewhere = self.peers.get(peer).and_then(|side| side.elsewhere.clone());
         elsewhere.unwrap_or_else(|| self.boxes(peer))
     }
 

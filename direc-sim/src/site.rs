@@ -10,7 +10,7 @@ use crate::{
     link::{Link, LinkConfig},
     nat::{Nat, NatConfig},
     rng::Rng,
-    world::HostId,
+    world::{HostId, SiteId},
 };
 
 /// What a site looks like.
@@ -28,6 +28,9 @@ pub struct SiteConfig {
     pub lan: Duration,
     /// Whether its hosts speak IPv6 instead of IPv4.
     pub v6: bool,
+    /// The site whose inside it is connected to, instead of the internet: a carrier's, whose boxes come after its own. Its
+    /// outermost box must translate.
+    pub carrier: Option<SiteId>,
 }
 
 impl SiteConfig {
@@ -40,6 +43,7 @@ impl SiteConfig {
             down: LinkConfig::default(),
             lan: Duration::from_micros(200),
             v6: false,
+            carrier: None,
         }
     }
 }
@@ -52,6 +56,10 @@ pub(crate) struct Site {
     pub(crate) down: Link,
     pub(crate) lan: Duration,
     pub(crate) hosts: BTreeMap<IpAddr, HostId>,
+    /// The sites that are connected to its inside, by their addresses there.
+    pub(crate) homes: BTreeMap<IpAddr, SiteId>,
+    /// The site whose inside it is connected to.
+    pub(crate) carrier: Option<SiteId>,
     /// The internet's view: these addresses are here.
     pub(crate) public: Vec<IpAddr>,
     /// Addresses of hosts that are here or have been: who comes back gets the old one again.
@@ -64,15 +72,22 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// `rng` gives each box its own stream.
-    pub(crate) fn new(index: u16, config: &SiteConfig, mut rng: impl FnMut() -> Rng) -> Self {
+    /// `rng` gives each box its own stream. `behind` gives addresses inside the carrier, where there is one.
+    pub(crate) fn new(
+        index: u16,
+        config: &SiteConfig,
+        mut behind: impl FnMut() -> Option<IpAddr>,
+        mut rng: impl FnMut() -> Rng,
+    ) -> Self {
         // The outermost NAT has the public address, each one further in an address of the carrier's (RFC 6598).
-        let mut public = Vec::new();
+        let mut public: Vec<IpAddr> = Vec::new();
         let mut boxes: Vec<Nat> = Vec::new();
         for (layer, config) in (0_u8..).zip(config.boxes.iter().rev()) {
             let outermost = public.is_empty();
-            let address =
-                |n| if outermost { public_address(index, n, false) } else { carrier_address(index, layer, n) };
+            let address = |n| match outermost {
+                true => behind().unwrap_or_else(|| public_address(index, n, false)),
+                false => carrier_address(index, layer, n),
+            };
             let externals: Vec<IpAddr> = (1..=Nat::addresses(config)).map(address).collect();
             if outermost {
                 public.clone_from(&externals);
@@ -81,12 +96,17 @@ impl Site {
         }
         boxes.reverse();
         let translated = !public.is_empty();
+        if config.carrier.is_some() {
+            public.clear();
+        }
         Self {
             boxes,
             up: Link::new(config.up),
             down: Link::new(config.down),
             lan: config.lan,
             hosts: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            carrier: config.carrier,
             public,
             leases: BTreeMap::new(),
             readdressed: 0,
@@ -115,6 +135,14 @@ impl Site {
         }
         self.leases.insert(host, address);
         self.hosts.insert(address, host);
+        address
+    }
+
+    /// Connects another site to the inside: the address it gets there.
+    pub(crate) fn connect(&mut self, home: SiteId) -> IpAddr {
+        let number = u8::try_from(self.homes.len()).unwrap_or(u8::MAX);
+        let address = carrier_address(self.index, 63, number.saturating_add(1));
+        self.homes.insert(address, home);
         address
     }
 
@@ -178,7 +206,7 @@ mod tests {
 
     fn site(boxes: &str, v6: bool) -> (Site, IpAddr) {
         let config = SiteConfig { v6, ..SiteConfig::new("x", stack(boxes).unwrap()) };
-        let mut site = Site::new(3, &config, || Rng::new(1, Purpose::Nat));
+        let mut site = Site::new(3, &config, || None, || Rng::new(1, Purpose::Nat));
         let address = site.adopt(HostId(0));
         (site, address)
     }

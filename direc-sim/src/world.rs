@@ -142,8 +142,9 @@ impl World {
         let id = SiteId(self.sites.len());
         // 65,536 sites have addresses; nobody builds more.
         let index = u16::try_from(id.0).unwrap_or(u16::MAX);
-        let nat = &mut self.nat;
-        let site = Site::new(index, config, || Rng::new(nat.below(u64::MAX), Purpose::Nat));
+        let (nat, sites) = (&mut self.nat, &mut self.sites);
+        let behind = || Some(sites.get_mut(config.carrier?.0)?.connect(id));
+        let site = Site::new(index, config, behind, || Rng::new(nat.below(u64::MAX), Purpose::Nat));
         self.public.extend(site.public.iter().map(|&address| (address, id)));
         self.sites.push(site);
         self.names.push(config.name.clone());
@@ -152,7 +153,12 @@ impl World {
 
     /// Sets the way through the internet from one site to another; without it there is a perfect wire.
     pub fn set_path(&mut self, from: SiteId, to: SiteId, config: LinkConfig) {
-        self.paths.insert((from, to), Link::new(config));
+        self.paths.insert((self.top(from), self.top(to)), Link::new(config));
+    }
+
+    /// The site that a site's packets reach the internet from: its carrier's, or its own.
+    fn top(&self, site: SiteId) -> SiteId {
+        self.sites[site.0].carrier.map_or(site, |carrier| self.top(carrier))
     }
 
     /// Sets the ways through the internet between two sites, both alike.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use direc_sim::{
     Outcome, Scenario,
     nat::stack,
-    oracle::{Verdict, verdict},
+    oracle::{Verdict, at_home, verdict},
     run,
 };
 
@@ -49,6 +49,18 @@ fn must(verdict: Verdict) -> Option<bool> {
         Verdict::Direct => Some(true),
         Verdict::Relayed => Some(false),
         Verdict::Clash | Verdict::Predict | Verdict::Guess => None,
+    }
+}
+
+/// Runs two peers that share a home or a carrier, and holds it against the oracle.
+fn together(what: &str, scenario: &Scenario) {
+    let verdict = at_home(scenario, 0, 1);
+    let outcome = run(scenario, 1).unwrap();
+    assert_eq!(outcome.faults(), Vec::<String>::new(), "{what}");
+    let call = outcome.call(0).unwrap();
+    assert!(call.first_echo().is_some(), "{what} works, relayed or not");
+    if let Some(expected) = must(verdict) {
+        assert_eq!(call.log.path().unwrap().is_direct(), expected, "{what}: {verdict:?}");
     }
 }
 
@@ -124,12 +136,32 @@ fn where_udp_is_blocked_the_reason_says_so() {
 }
 
 #[test]
-fn two_peers_in_one_home_reach_each_other() {
-    let mut scenario = Scenario::home_pair(20 * MS, 20 * MS, 20 * MS);
-    scenario.peers[1].home_of = Some(0);
-    let outcome = run(&scenario, 1).unwrap();
-    assert_eq!(outcome.faults(), Vec::<String>::new());
-    assert!(outcome.call(0).unwrap().first_echo().is_some());
+fn two_peers_in_one_home_meet_inside_or_where_their_nat_turns_packets_back() {
+    for home in ["none", "easy", "double", "sym"] {
+        for change in ["", "+isolate", "+isolate+hairpin", "+isolate+hairpin-internal", "+clash+isolate+hairpin"] {
+            let name = if home == "none" { home.to_owned() } else { format!("{home}{change}") };
+            let mut scenario = Scenario::pair([stack(&name).unwrap(), Vec::new()], 20 * MS, 20 * MS, 20 * MS);
+            scenario.peers[1].home_of = Some(0);
+            together(&name, &scenario);
+        }
+    }
+}
+
+#[test]
+fn two_homes_of_one_carrier_meet_where_it_turns_packets_back() {
+    for carrier in
+        ["easy", "eim-apdf-x+hairpin", "eim-apdf-x+hairpin-internal", "sym+hairpin", "eim-eif+hairpin+isolate"]
+    {
+        for (one, other) in
+            [("easy", "easy"), ("eim-eif", "eim-eif-x"), ("sym", "eim-adf"), ("easy", "none"), ("none", "sym")]
+        {
+            let first = if one == "none" { carrier.to_owned() } else { format!("{one}/{carrier}") };
+            let boxes = [stack(&first).unwrap(), stack(other).unwrap()];
+            let mut scenario = Scenario::pair(boxes, 20 * MS, 20 * MS, 20 * MS);
+            scenario.peers[1].carrier_of = Some(0);
+            together(&format!("{one} and {other} behind {carrier}"), &scenario);
+        }
+    }
 }
 
 #[test]

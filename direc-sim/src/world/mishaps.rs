@@ -1,7 +1,7 @@
 //! What befalls hosts, sites and the ways between them.
 
 use super::{HostId, SiteId, World};
-use crate::node::Node;
+use crate::{nat::Nat, node::Node};
 
 impl World {
     /// From now on a host neither sends nor gets anything (or does again): a cable pulled.
@@ -58,10 +58,13 @@ impl World {
 
     /// From now on nothing gets from one site to another, while the way back is as it was (or it does again).
     pub fn sever_way(&mut self, from: SiteId, to: SiteId, severed: bool) {
-        if severed {
-            self.severed.insert((from, to));
-        } else {
-            self.severed.remove(&(from, to));
+        // Behind one carrier they meet before they have left it; else it is their carriers' ways that are severed.
+        for way in [(from, to), (self.top(from), self.top(to))] {
+            if severed && way.0 != way.1 {
+                self.severed.insert(way);
+            } else {
+                self.severed.remove(&way);
+            }
         }
     }
 
@@ -74,15 +77,19 @@ impl World {
         }
     }
 
-    /// All NATs and firewalls of a site forget what they knew.
+    /// All NATs and firewalls of a site, and of its carrier, forget what they knew.
     pub fn reboot(&mut self, site: SiteId) {
-        for nat in &mut self.sites[site.0].boxes {
-            nat.reboot();
+        let mut next = Some(site);
+        while let Some(site) = next {
+            let site = &mut self.sites[site.0];
+            site.boxes.iter_mut().for_each(Nat::reboot);
+            next = site.carrier;
         }
     }
 
-    /// A site gets other public addresses, and nobody is told: its outermost NAT does, or each host that has its own.
+    /// A site gets other public addresses, and nobody is told: its outermost NAT does, its carrier's if it has one, or each host that has its own.
     pub fn readdress(&mut self, site: SiteId) {
+        let site = self.top(site);
         self.sites[site.0].readdress();
         self.publish(site);
         for (&address, &host) in &self.sites[site.0].hosts {

@@ -17,7 +17,7 @@ const MAX_GARBAGE: u64 = 1600;
 
 impl World {
     /// A host sends a packet.
-    pub(super) fn send(&mut self, mut packet: Packet) {
+    pub(super) fn send(&mut self, packet: Packet) {
         self.trace.sent(self.now, &packet);
         let host = &self.hosts[packet.from.0];
         let (site_id, cut_off) = (host.site, host.silent || host.away);
@@ -36,6 +36,17 @@ impl World {
         }
         if packet.dst.is_ipv4() != packet.src.is_ipv4() {
             return self.lose(DropCause::NoRoute, packet);
+        }
+        self.leave_site(site_id, packet);
+    }
+
+    /// A packet is inside a site and not for any of its hosts.
+    fn leave_site(&mut self, site_id: SiteId, mut packet: Packet) {
+        let site = &mut self.sites[site_id.0];
+        if let Some(&home) = site.homes.get(&packet.dst.ip()) {
+            let at = self.now + site.lan;
+            self.put(at, Event::Packet(packet, Hop::Access(home)));
+            return;
         }
         for layer in 0..site.boxes.len() {
             let nat = &mut site.boxes[layer];
@@ -60,6 +71,9 @@ impl World {
     pub(super) fn forward(&mut self, packet: Packet, hop: Hop) {
         match hop {
             Hop::Core(from) => {
+                if let Some(carrier) = self.sites[from.0].carrier {
+                    return self.cross_carrier(from, carrier, packet);
+                }
                 self.trace.tapped(self.now, &packet);
                 let Some(&to) = self.public.get(&packet.dst.ip()) else {
                     return self.lose(DropCause::NoRoute, packet);
@@ -83,6 +97,25 @@ impl World {
         }
     }
 
+    /// A packet from a home has come to the inside of its carrier.
+    fn cross_carrier(&mut self, from: SiteId, carrier: SiteId, packet: Packet) {
+        let site = &self.sites[carrier.0];
+        let neighbour = site.homes.get(&packet.dst.ip()).copied();
+        let host = site.hosts.get(&packet.dst.ip()).copied();
+        if (neighbour.is_some() || host.is_some()) && site.isolates() {
+            return self.lose(DropCause::Nat(NatDrop::Isolated), packet);
+        }
+        if neighbour.is_some_and(|to| self.severed.contains(&(from, to))) {
+            return self.lose(DropCause::Silenced, packet);
+        }
+        if let Some(host) = host {
+            let at = self.now + site.lan;
+            self.put(at, Event::Packet(packet, Hop::Lan(host)));
+        } else {
+            self.leave_site(carrier, packet);
+        }
+    }
+
     /// A packet goes in through a site's innermost `layers` boxes.
     fn enter(&mut self, to: SiteId, layers: usize, mut packet: Packet) {
         let site = &mut self.sites[to.0];
@@ -94,6 +127,11 @@ impl World {
                 Ok(dst) => packet.dst = dst,
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
             }
+        }
+        if let Some(&home) = site.homes.get(&packet.dst.ip()) {
+            let at = self.now + site.lan;
+            self.put(at, Event::Packet(packet, Hop::Access(home)));
+            return;
         }
         match site.hosts.get(&packet.dst.ip()).copied() {
             // Out and back again takes the time of the local wire, so that time goes on.
