@@ -157,8 +157,8 @@ impl Best {
         let [a, b, c] = [scenario.to_relay(0), scenario.to_relay(1), scenario.between(0, 1)];
         let bounds = Bounds::of(scenario, 0);
         let (heard, moved) = bounds.map_or((a + b + c, 2 * a + 2 * c), |bounds| (bounds.direct, bounds.moved));
-        let [p2, p4] = [0, 1].map(|peer| known(scenario.boxes(peer)));
-        let heard = if p2 || open(scenario.boxes(0)) { heard } else { moved };
+        let [p2, p4] = [0, 1].map(|peer| known(&scenario.boxes(peer)));
+        let heard = if p2 || open(&scenario.boxes(0)) { heard } else { moved };
         let moved = match (p2, p4) {
             (_, true) => Some(moved),
             (true, false) => Some(moved.max(heard + 2 * c)),
