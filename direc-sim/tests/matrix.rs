@@ -4,7 +4,7 @@
 
 use direc_sim::matrix::{Class, Condition, Kind, Matrix, Plan, Sample, Start, page, run_all, text};
 
-const KINDS: [&str; 3] = ["easy", "eim-adf-x", "sym+arbitrary"];
+const KINDS: [&str; 3] = ["double", "eim-eif-x", "sym+arbitrary"];
 const SEEDS: u64 = 25;
 
 fn plan() -> Plan {
@@ -94,7 +94,7 @@ fn what_misses_its_limit_is_marked_everywhere() {
     let mut samples = run_all(&plan, 2, |_, _| {});
     let good = |matrix: &Matrix<'_>, cell: usize| matrix.reports[cell].missed.is_empty();
     assert!(good(&Matrix::new(&plan, &samples), 0));
-    // One run of easy × easy that stays on the relay, one that is slow, one that does not work.
+    // One run of double × double that stays on the relay, one that is slow, one that does not work.
     let spoil: [fn(&mut Sample); 3] = [
         |sample| sample.direct = false,
         |sample| sample.heard = Some(sample.best.heard * 2),

@@ -31,14 +31,16 @@ pub(crate) fn command(parser: Parser) -> ExitCode {
     bar.finish();
     let matrix = Matrix::new(&options.plan, &samples);
     say(&text::terminal(&matrix));
-    let files: [(_, fn(&Matrix<'_>) -> String); 3] =
-        [(&options.out, page), (&options.json, |matrix| matrix.json()), (&options.markdown, text::markdown)];
-    let written = files.iter().all(|(path, make)| path.as_ref().is_none_or(|path| write(path, &make(&matrix))));
+    let written = write(options.out.as_deref(), || page(&matrix))
+        && write(options.json.as_deref(), || matrix.json())
+        && write(options.markdown.as_deref(), || text::markdown(&matrix));
     if written && matrix.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn write(path: &Path, text: &str) -> bool {
-    let done = std::fs::write(path, text);
+/// Writes what was asked for. Gives whether that went well.
+fn write(path: Option<&Path>, make: impl Fn() -> String) -> bool {
+    let Some(path) = path else { return true };
+    let done = std::fs::write(path, make());
     if let Err(error) = &done {
         complain(&format!("{} cannot be written: {error}", path.display()));
     }

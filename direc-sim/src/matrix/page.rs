@@ -29,7 +29,7 @@ pub fn page(matrix: &Matrix<'_>) -> String {
     out.push_str(&classes(matrix));
     out.push_str(&kinds(matrix));
     out.push_str("</main>\n");
-    let _ = write!(out, "<script type=\"application/json\" id=\"data\">{}</script>\n", data::json(matrix));
+    let _ = writeln!(out, "<script type=\"application/json\" id=\"data\">{}</script>", data::json(matrix));
     let _ = write!(out, "<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
     out
 }
@@ -96,11 +96,11 @@ fn thousands(number: u64) -> String {
 fn controls(matrix: &Matrix<'_>) -> String {
     let mut out = String::from("<form class=\"controls\">\n");
     let mut choice = |name: &str, title: &str, labels: &[String]| {
-        let _ = write!(out, "<fieldset><legend>{title}</legend>\n");
+        let _ = writeln!(out, "<fieldset><legend>{title}</legend>");
         for (number, label) in labels.iter().enumerate() {
             let checked = if number == 0 { " checked=\"checked\"" } else { "" };
             let input = format!("<input type=\"radio\" name=\"{name}\" value=\"{number}\"{checked}/>");
-            let _ = write!(out, "<label>{input}<span>{}</span></label>\n", escape(label));
+            let _ = writeln!(out, "<label>{input}<span>{}</span></label>", escape(label));
         }
         out.push_str("</fieldset>\n");
     };
@@ -109,9 +109,9 @@ fn controls(matrix: &Matrix<'_>) -> String {
     choice("condition", "With", &conditions);
     out.push_str("</form>\n");
     for (number, measure) in Measure::ALL.iter().enumerate() {
-        let _ = write!(out, "<ul class=\"key\" data-measure=\"{number}\">\n");
+        let _ = writeln!(out, "<ul class=\"key\" data-measure=\"{number}\">");
         for (shade, words) in measure.key() {
-            let _ = write!(out, "<li><span class=\"chip {shade}\"></span>{}</li>\n", escape(words));
+            let _ = writeln!(out, "<li><span class=\"chip {shade}\"></span>{}</li>", escape(words));
         }
         out.push_str("<li><span class=\"chip bad\"></span>misses its limit</li>\n</ul>\n");
     }
@@ -129,18 +129,19 @@ fn classes(matrix: &Matrix<'_>) -> String {
         let [rate, median, slow] = super::text::columns(&row.figures);
         let (class, condition, runs) = (row.class.what(), row.condition.words(), thousands(row.figures.runs));
         let (bad, missed) = (if row.missed > 0 { " class=\"bad\"" } else { "" }, row.missed);
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<tr{bad}><th>{class}</th><td>{condition}</td><td>{}</td><td>{runs}</td><td>{rate}</td><td>{median}</td>\
-             <td>{slow}</td><td>{missed}</td></tr>\n",
+             <td>{slow}</td><td>{missed}</td></tr>",
             row.cells
         );
     }
     out.push_str(
         "</tbody>\n</table></div>\n<p class=\"note\">In brackets: intervals at 95 % confidence; Wilson's for rates, the \
          sign test's, which asks nothing of the distribution, for medians. Time to direct: from the call until P2 has \
-         authenticated a packet that came straight from P4, QUIC's or a probe's echo. Its bound: a + b + c, the one-way delays P2–relay, relay–P4 \
-         and P2–P4; 2a + 2c where P4 has to learn P2's port from P2's own packet first.</p>\n</section>\n",
+         authenticated a packet that came straight from P4, QUIC's or a probe's echo. Its bound: a + b + c, the one-way \
+         delays P2–relay, relay–P4 and P2–P4; 2a + 2c where P4 has to learn P2's port from P2's own packet \
+         first.</p>\n</section>\n",
     );
     out
 }
@@ -149,7 +150,7 @@ fn classes(matrix: &Matrix<'_>) -> String {
 fn kinds(matrix: &Matrix<'_>) -> String {
     let mut out = String::from("<section>\n<h2>The NATs</h2>\n<dl>\n");
     for kind in matrix.plan.kinds.iter().filter(|kind| !kind.what.is_empty()) {
-        let _ = write!(out, "<dt>{}</dt><dd>{}</dd>\n", escape(&kind.name), escape(kind.what));
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(&kind.name), escape(kind.what));
     }
     out.push_str("</dl>\n</section>\n");
     out

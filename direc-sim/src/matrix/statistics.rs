@@ -61,7 +61,7 @@ fn below_the_interval(n: usize) -> usize {
         relative.push(next);
     }
     // An even n has its middle once, all others twice.
-    let total = 2.0 * relative.iter().sum::<f64>() - if n % 2 == 0 { 1.0 } else { 0.0 };
+    let total = 2.0 * relative.iter().sum::<f64>() - if n.is_multiple_of(2) { 1.0 } else { 0.0 };
     let (least, mut tail) = (n / 2 + 1 - relative.len(), 0.0);
     let inside = relative.iter().rev().take_while(|&probability| {
         tail += probability;

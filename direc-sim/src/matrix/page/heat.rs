@@ -35,10 +35,10 @@ pub(super) fn svg(matrix: &Matrix<'_>) -> String {
     for (number, kind) in kinds.iter().enumerate() {
         let (x, y, name) = (left + number * w + w / 2, top - 8, escape(&kind.name));
         let title = escape(kind.what);
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<text class=\"name\" id=\"column{number}\" transform=\"translate({x} {y}) rotate(-42)\">{name}\
-             <title>{title}</title></text>\n"
+             <title>{title}</title></text>"
         );
     }
     let Some(&condition) = matrix.plan.conditions.first() else { return out + "</svg>\n" };
@@ -46,10 +46,10 @@ pub(super) fn svg(matrix: &Matrix<'_>) -> String {
     for (number, row) in reports.chunks(kinds.len()).enumerate() {
         let y = top + number * h;
         let (name, title) = (escape(&kinds[number].name), escape(kinds[number].what));
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<g role=\"row\"><text class=\"name row\" id=\"row{number}\" role=\"rowheader\" x=\"{}\" y=\"{}\">{name}\
-             <title>{title}</title></text>\n",
+             <title>{title}</title></text>",
             left - 8,
             y + h / 2 + 5
         );
