@@ -83,7 +83,8 @@ const LANES = [86, 410, 734], WIDTH = 1060, LINE = 17, TOP = 42, ROOM = 44;
 function layout(story) {
   let y = TOP;
   return story.map((item) => {
-    const text = item[0] === 0 ? lines(data.words[item[3]], ROOM) : [data.words[item[3]]];
+    const text = item[0] === 2 ? [`… ${item[1]} more …`]
+      : item[0] === 1 ? [data.words[item[3]]] : lines(data.words[item[3]], ROOM);
     // A packet's label stands on its line.
     const row = { item, text, time: item[2], y: (y += LINE + (item[0] === 1 ? 4 : 0)) };
     y += (text.length - 1) * LINE;
@@ -122,6 +123,7 @@ function draw(n) {
     if (time !== before) texts.push(svg("text", { class: "time", x: LANES[0] - 16, y: y + 4 }, (time / 100).toFixed(time % 100 ? 2 : 0)));
     before = time;
     if (item[0] === 0) said(picture, texts, row, LANES[item[1]]);
+    else if (item[0] === 2) texts.push(svg("text", { class: "more", x: (LANES[0] + LANES[1]) / 2, y: y + 4 }, text[0]));
     else flight(picture, texts, row, rows);
   }
   picture.append(...texts);
