@@ -93,38 +93,19 @@ impl<'a> Report<'a> {
     /// What came of a cell.
     pub fn new(cell: Cell<'a>, samples: &[Sample]) -> Self {
         let limit = cell.class.limit(cell.condition);
-        let within = limit.and_then(|limit| limit.within);
-        let figures = Figures::of(samples, within);
-        let mut missed = Vec::new();
-        if figures.broken > 0 {
-            missed.push(format!("{} of {} runs did not work at all", figures.broken, figures.runs));
-        }
-        let mut bad = samples.iter().find(|sample| !sample.works);
-        if let Some(limit) = limit {
-            let asked = limit.per_mille * figures.runs;
-            if figures.direct * 1000 < asked {
-                let when = within.map_or(String::new(), |within| format!(" in {} s", within.as_secs()));
-                let (direct, runs) = (figures.direct, figures.runs);
-                missed.push(format!("{direct} of {runs} direct{when}, asked are {} %", limit.per_mille as f64 / 10.0));
-                bad = bad.or(samples.iter().find(|sample| !went(sample, within)));
-            }
-            if let Some(late) =
-                samples.iter().filter(|sample| limit.at_the_bound && late(sample)).max_by_key(|s| ratio(s))
-            {
-                let time = |time: Option<Duration>| time.map_or("-".to_owned(), ms);
-                let times = [late.heard, late.moved, Some(late.best.heard), late.best.moved].map(time);
-                let [heard, moved, best, best_moved] = times;
-                missed
-                    .push(format!("heard after {heard} ms, direct after {moved}; the bounds are {best}, {best_moved}"));
-                bad = bad.or(Some(late));
-            }
-            if let Some(most) = limit.probes.filter(|&most| figures.probes[1] > most) {
-                missed.push(format!("{} probes in one run, allowed are {most}", figures.probes[1]));
-                bad = bad.or(samples.iter().max_by_key(|sample| sample.probes));
-            }
-        }
-        let seed = bad.or(samples.first()).map_or(0, |sample| sample.seed);
-        Self { cell, figures, limit, missed, seed }
+        let figures = Figures::of(samples, limit.and_then(|limit| limit.within));
+        let misses: Vec<Miss<'_>> = [
+            broken(samples),
+            limit.and_then(|limit| too_few(limit, &figures, samples)),
+            limit.and_then(|limit| too_late(limit, samples)),
+            limit.and_then(|limit| too_much(limit, samples)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let shown = misses.iter().find_map(|miss| miss.seen_in).or(samples.first());
+        let missed = misses.iter().map(|miss| miss.words.clone()).collect();
+        Self { cell, figures, limit, missed, seed: shown.map_or(0, |sample| sample.seed) }
     }
 
     /// The report as a line of JSON.
@@ -149,12 +130,51 @@ impl<'a> Report<'a> {
     }
 }
 
-fn late(sample: &Sample) -> bool {
-    match (sample.heard, sample.moved) {
-        (Some(heard), Some(moved)) => !sample.best.reached(heard, moved),
-        // Never is a matter of the rate.
-        _ => false,
+/// Something that is asked for and was not reached.
+struct Miss<'a> {
+    words: String,
+    /// A run that shows it.
+    seen_in: Option<&'a Sample>,
+}
+
+/// Runs in which nothing came through, not even by the relay: they are too many whatever is asked.
+fn broken(samples: &[Sample]) -> Option<Miss<'_>> {
+    let first = samples.iter().find(|sample| !sample.works)?;
+    let count = samples.iter().filter(|sample| !sample.works).count();
+    let words = format!("{count} of {} runs did not work at all", samples.len());
+    Some(Miss { words, seen_in: Some(first) })
+}
+
+/// Too few direct, in time.
+fn too_few<'a>(limit: Limit, figures: &Figures, samples: &'a [Sample]) -> Option<Miss<'a>> {
+    let (direct, runs) = (figures.direct, figures.runs);
+    if direct * 1000 >= limit.per_mille * runs {
+        return None;
     }
+    let when = limit.within.map_or(String::new(), |within| format!(" in {} s", within.as_secs()));
+    let words = format!("{direct} of {runs} direct{when}, asked are {} %", limit.per_mille as f64 / 10.0);
+    Some(Miss { words, seen_in: samples.iter().find(|sample| !went(sample, limit.within)) })
+}
+
+/// Direct, and later than the delays allow. Never is a matter of the rate.
+fn too_late(limit: Limit, samples: &[Sample]) -> Option<Miss<'_>> {
+    let late = |sample: &&Sample| match (sample.heard, sample.moved) {
+        (Some(heard), Some(moved)) => limit.at_the_bound && !sample.best.reached(heard, moved),
+        _ => false,
+    };
+    let worst = samples.iter().filter(late).max_by_key(|sample| ratio(sample))?;
+    let times = [worst.heard, worst.moved, Some(worst.best.heard), worst.best.moved];
+    let [heard, moved, best, best_moved] = times.map(|time| time.map_or("-".to_owned(), ms));
+    let words = format!("heard after {heard} ms, direct after {moved}; the bounds are {best}, {best_moved}");
+    Some(Miss { words, seen_in: Some(worst) })
+}
+
+/// More probes than allowed.
+fn too_much(limit: Limit, samples: &[Sample]) -> Option<Miss<'_>> {
+    let most = samples.iter().max_by_key(|sample| sample.probes)?;
+    let allowed = limit.probes.filter(|&allowed| most.probes > allowed)?;
+    let words = format!("{} probes in one run, allowed are {allowed}", most.probes);
+    Some(Miss { words, seen_in: Some(most) })
 }
 
 /// All reports, in the order of [`Plan::cells`], and sums over them.
