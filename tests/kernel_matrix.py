@@ -217,6 +217,10 @@ def repeated(results, delay):
 
 def report(results, types, delays):
     head = (
+        "# The real programs behind every pair of kernel NATs\n\n"
+        "Written by `sudo tests/kernel_matrix.py --natlab PATH --out FILE`; what the types stand for, the laboratory's "
+        "documentation says. The textbook is the laboratory's own measurement of plain punching, row first, column 50 ms "
+        "later.\n\n"
         "Milliseconds from connect to data on the direct path (the slowest of several rounds), client down, server "
         "across. `+`: plain punching does not make it. **Bold**: it does, and here it failed. `none`: nothing came "
         "through.\n"
