@@ -23,6 +23,7 @@
 //! NATs are described in the terms of RFC 4787. The keys of a run can be computed from its seed: simulation only.
 
 pub mod app;
+pub mod conform;
 pub mod crypto;
 pub mod faults;
 pub mod json;

@@ -3,6 +3,7 @@
 mod cli {
     pub(crate) mod args;
     pub(crate) mod bound;
+    pub(crate) mod conform;
     pub(crate) mod faults;
     pub(crate) mod goodput;
     pub(crate) mod matrix;
@@ -69,6 +70,16 @@ fn main() -> ExitCode {
             say(&text);
             good
         }
+        Mode::Conform => match cli::conform::report(&args) {
+            Ok(text) => {
+                say(&text);
+                true
+            }
+            Err(why) => {
+                complain(&why);
+                return ExitCode::from(2);
+            }
+        },
         Mode::Run => (0..args.repeat).all(|n| introduce(&args, args.seed.wrapping_add(n), n == 0)),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

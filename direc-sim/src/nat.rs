@@ -100,14 +100,17 @@ pub struct Timeouts {
 
 /// What a box does about a packet from outside that nobody asked for, besides not letting it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsolicited {
-    /// Nothing.
-    Dropped,
-    /// The router itself accepts it, and its entry takes the port away from the host's own answer: the inbound-first
-    /// clash of DESIGN.md, section 6. It is remembered for [`Timeouts::unreplied`] after the last of them.
-    Accepted,
-    /// All that comes from its source address is dropped for this long, asked for or not.
-    Banned(Duration),
+pub struct Unsolicited {
+    /// Whether the router itself accepts it, so that its entry takes the port away from the host's own answer: the
+    /// inbound-first clash of DESIGN.md, section 6. It is remembered for [`Timeouts::unreplied`] after the last of them.
+    pub accepted: bool,
+    /// For how long all that comes from its source address is dropped, asked for or not.
+    pub ban: Option<Duration>,
+}
+
+impl Unsolicited {
+    /// It is dropped, and nothing else.
+    pub const DROPPED: Self = Self { accepted: false, ban: None };
 }
 
 /// Which UDP packets are allowed out.
@@ -161,7 +164,7 @@ impl NatConfig {
         hairpin: Hairpin::None,
         timeouts: Timeouts { unreplied: Duration::from_secs(30), replied: Duration::from_secs(120) },
         inbound_refresh: true,
-        unsolicited: Unsolicited::Dropped,
+        unsolicited: Unsolicited::DROPPED,
         egress: Egress::Any,
         new_flows: None,
         mtu: 1500,

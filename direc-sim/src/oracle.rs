@@ -3,7 +3,7 @@
 mod view;
 
 use crate::{
-    nat::{Dependence, Hairpin, NatConfig},
+    nat::{Dependence, Hairpin, NatConfig, Pooling, Translation},
     scenario::Scenario,
 };
 use view::{Next, View};
@@ -101,6 +101,13 @@ pub fn at_home(scenario: &Scenario, one: usize, other: usize) -> Verdict {
     verdict_behind(one_own, other_own, &[shared], one_own.is_empty() || other_own.is_empty())
 }
 
+/// Whether one lucky packet may do what no technique can be relied on for: a first guess that is right before anybody is
+/// shut out, or an address that happens to be the one known.
+pub fn luck_may_do(boxes: &[NatConfig]) -> bool {
+    let arbitrary = |t: Translation| t.addresses > 1 && t.pooling == Pooling::Arbitrary;
+    boxes.iter().any(|config| config.unsolicited.ban.is_some() || config.translation.is_some_and(arbitrary))
+}
+
 /// Whether a direct path must come to be without guessing, predicting, or minding who punches first.
 pub fn goes_direct(one: &[NatConfig], other: &[NatConfig]) -> bool {
     verdict(one, other) == Verdict::Direct
@@ -110,9 +117,6 @@ fn between(one: &View, other: &View) -> Verdict {
     if punches(one, other) {
         // A side minds early packets unless the other cannot send any before it has got one.
         return if one.minds_early || other.minds_early { Verdict::Clash } else { Verdict::Direct };
-    }
-    if !one.address_known() || !other.address_known() {
-        return Verdict::Relayed;
     }
     let verdict = match (one.next, other.next) {
         (Next::Same, next) | (next, Next::Same) => match next {
@@ -125,6 +129,9 @@ fn between(one: &View, other: &View) -> Verdict {
         (Next::Counts | Next::Near, Next::Counts | Next::Near) => Verdict::Guess,
         (Next::Anywhere, _) | (_, Next::Anywhere) => Verdict::Relayed,
     };
+    // Not even the address is known, and has to be hit as well.
+    let wanders = !one.address_known() || !other.address_known();
+    let verdict = if wanders { verdict.max(Verdict::Guess) } else { verdict };
     // Wrong guesses are what gets one shut out.
     if one.bans || other.bans { Verdict::Relayed } else { verdict }
 }

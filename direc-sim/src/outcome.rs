@@ -7,7 +7,8 @@ use direc_core::{Drops, NodeId, RelayStats, Role};
 use crate::{
     app::{Answer, ConnLog},
     nat::NatConfig,
-    scenario::{Scenario, Willing},
+    oracle::{Verdict, at_home, luck_may_do},
+    scenario::{Scenario, Trouble, Willing},
     trace::Trace,
     world::{HostId, Stuck},
 };
@@ -171,6 +172,24 @@ impl Outcome {
                 faults.push(format!("{}: {mistake}", Scenario::name(number)));
             }
         }
+        faults.extend(self.miracles());
         faults
+    }
+
+    /// Calls that went direct although the oracle knows that nothing could make them. Who roams or gets another address
+    /// is out of its sight, and luck is not held against anybody.
+    fn miracles(&self) -> impl Iterator<Item = String> {
+        let moves = |peer: usize| {
+            let what = self.scenario.incidents.iter().map(|incident| incident.what);
+            what.into_iter().any(|what| what == Trouble::Roam(peer))
+        };
+        let calls = self.scenario.calls.iter().enumerate();
+        calls.filter_map(move |(number, call)| {
+            self.call(number)?.direct()?;
+            let impossible = at_home(&self.scenario, call.from, call.to) == Verdict::Relayed;
+            let still = [call.from, call.to].into_iter().all(|peer| !moves(peer));
+            let lucky = [call.from, call.to].into_iter().any(|peer| luck_may_do(&self.scenario.boxes(peer)));
+            (impossible && still && !lucky).then(|| format!("call {number} went direct where no direct path can be"))
+        })
     }
 }

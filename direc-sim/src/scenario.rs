@@ -1,10 +1,14 @@
 //! A whole run as plain data: who is where, behind what, how far apart, who calls whom, and what goes wrong.
 
+mod boxes;
 mod bytes;
+mod trial;
 
 use std::time::Duration;
 
+pub use boxes::boxes_from_bytes;
 use direc_core::{Role, Step};
+pub use trial::{complaint, replay};
 
 use crate::{
     app::{Answer, Work},

@@ -2,29 +2,13 @@
 //! call ends in a connection or a reason. What fails here prints the command that gives it again.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use direc_sim::{Outcome, Scenario, json::hex, packet::Kind, run};
+use direc_sim::scenario::{complaint, replay};
 use proptest::{prelude::*, test_runner::RngSeed};
-
-/// Probes beyond any reason: everybody may probe everybody, for as long as the run lasts, but not as fast as it can.
-fn storms(outcome: &Outcome) -> Vec<String> {
-    let probes = outcome.trace.packets.iter().filter(|packet| packet.kind == Kind::Probe).count() as f64;
-    let calls = 2.0 * outcome.scenario.calls.len() as f64;
-    // Each side of a call: two rounds of punching to eight addresses, then ten checks a minute and some answers to the
-    // other side's.
-    let allowed = 2.0 * calls * (300.0 + 0.5 * outcome.end.as_secs_f64());
-    if probes > allowed { vec![format!("{probes} probes, {allowed} allowed")] } else { Vec::new() }
-}
 
 /// What must not happen and did, with the way to see it again.
 fn faults(bytes: &[u8], seed: u64) -> Option<String> {
-    let replay = format!("direc-sim --seed {seed} --scenario {}", hex(bytes));
-    let outcome = std::panic::catch_unwind(|| run(&Scenario::from_bytes(bytes), seed));
-    let faults = match outcome {
-        Ok(Ok(outcome)) => [outcome.faults(), storms(&outcome)].concat(),
-        Ok(Err(error)) => vec![error.to_string()],
-        Err(_) => vec!["panicked".to_owned()],
-    };
-    (!faults.is_empty()).then(|| format!("{replay}\n    {}", faults.join("\n    ")))
+    let complaint = std::panic::catch_unwind(|| complaint(bytes, seed));
+    complaint.unwrap_or_else(|_| Some(format!("{}\n    panicked", replay(bytes, seed))))
 }
 
 proptest! {
@@ -37,10 +21,28 @@ proptest! {
     })]
 
     #[test]
-    fn every_scenario_ends_well_or_says_why_not(bytes in proptest::collection::vec(any::<u8>(), 0..160), seed: u64) {
+    fn every_scenario_ends_well_or_says_why_not(bytes in proptest::collection::vec(any::<u8>(), 0..240), seed: u64) {
         let faults = faults(&bytes, seed);
         prop_assert!(faults.is_none(), "{}", faults.unwrap_or_default());
     }
+}
+
+/// What failed once must not again: each `.scenario` file has the seed and the bytes, and says what it was.
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let mut failed = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (seed, digits) = line.split_once(' ').unwrap();
+            let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(digit).collect();
+            failed.extend(faults(&bytes, seed.parse().unwrap()).map(|why| format!("{}: {why}", path.display())));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 /// As many as one has time for: `DIREC_SIM_CASES=10000 DIREC_SIM_SEED=1 cargo test --test any_scenario -- --ignored`.
@@ -52,7 +54,7 @@ fn many_scenarios() {
     let mut failed = Vec::new();
     for seed in first..first + cases {
         let mut rng = direc_sim::rng::Rng::new(seed, direc_sim::rng::Purpose::Garbage);
-        let mut bytes = vec![0; rng.below(160) as usize];
+        let mut bytes = vec![0; rng.below(240) as usize];
         rng.fill(&mut bytes);
         failed.extend(faults(&bytes, seed));
     }

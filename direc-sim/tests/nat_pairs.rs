@@ -8,9 +8,11 @@ use std::time::Duration;
 use direc_sim::{
     Outcome, Scenario,
     nat::stack,
-    oracle::{Verdict, at_home, verdict},
+    oracle::{Verdict, at_home, luck_may_do, verdict},
     run,
+    scenario::boxes_from_bytes,
 };
+use proptest::{prelude::*, test_runner::RngSeed};
 
 const MS: Duration = Duration::from_millis(1);
 const NAMES: [&str; 26] = [
@@ -96,6 +98,40 @@ fn all_pairs(change: fn(Scenario) -> Scenario) {
 #[test]
 fn pairs_go_direct_exactly_where_their_nats_let_them() {
     all_pairs(|scenario| scenario);
+}
+
+/// Any boxes against any: the oracle and the run must not contradict each other.
+fn composed(bytes: [&[u8]; 2]) -> Result<(), String> {
+    let boxes = bytes.map(boxes_from_bytes);
+    let verdict = verdict(&boxes[0], &boxes[1]);
+    let scenario = Scenario::pair(boxes.clone(), 20 * MS, 30 * MS, 25 * MS);
+    let outcome = run(&scenario, 1).map_err(|error| error.to_string())?;
+    let faults = outcome.faults();
+    let direct = outcome.call(0).and_then(|call| call.log.path()).is_some_and(|path| path.is_direct());
+    match must(verdict) {
+        _ if !faults.is_empty() => Err(format!("{faults:?}")),
+        Some(false) if boxes.iter().any(|boxes| luck_may_do(boxes)) => Ok(()),
+        Some(expected) if direct != expected => Err(format!("{verdict:?}, but direct: {direct}: {boxes:#?}")),
+        _ => Ok(()),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(5780),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn composed_boxes_go_direct_exactly_where_the_oracle_says(
+        one in proptest::collection::vec(any::<u8>(), 0..45),
+        other in proptest::collection::vec(any::<u8>(), 0..45),
+    ) {
+        let result = composed([&one, &other]);
+        prop_assert!(result.is_ok(), "{one:?} × {other:?}: {}", result.unwrap_err());
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Writes the committed corpora: `RUSTFLAGS="--cfg fuzzing" cargo run --example seeds` in `fuzz/`.
 //!
 //! `message` and `datagram` get one well-formed example of each kind, by hand from `docs/protocol.md`. `peer` and
+//! `scenario` gets bytes drawn by the simulator's own generator. `peer` and
 //! `relay` get short programs: the scene's bytes, then operations, each with the bytes it reads.
 
 use std::{fs, io, path::Path};
 
 use direc_fuzz::{Op, Scene};
+use direc_sim::rng::{Purpose, Rng};
 
 const WARM: u8 = 2;
 
@@ -220,7 +222,13 @@ fn main() -> io::Result<()> {
     for (name, program) in relays() {
         write("relay", name, &program)?;
     }
-    Ok(())
+    // Long enough that every part of a scenario is drawn.
+    for number in 0..8 {
+        let mut scenario = vec![0; 160];
+        Rng::new(number, Purpose::Garbage).fill(&mut scenario);
+        write("scenario", &format!("drawn-{number}"), &scenario)?;
+    }
+    write("scenario", "plainest", &[0])
 }
 
 /// `docs/protocol.md` has these with their meanings.

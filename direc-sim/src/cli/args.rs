@@ -7,7 +7,7 @@ use direc_sim::{
     faults::Fault,
     nat::{self, NatConfig},
 };
-use lexopt::{Arg, Parser, ValueExt as _};
+use lexopt::{Arg, Parser};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -17,6 +17,7 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
        direc-sim bound [OPTIONS]      time-to-direct against its bound, for many delays; exit 1 if one is missed
        direc-sim speed [OPTIONS]      complete introductions per CPU second
        direc-sim faults [OPTIONS]     stalls of an upload after all kinds of faults; exit 1 if a limit is missed
+       direc-sim conform FILE [--a BOXES]  what becomes of a script's packets, behind its boxes or these
        direc-sim goodput [OPTIONS]    goodput after a move from the relay to a direct path of another rate
        direc-sim matrix [OPTIONS]     every NAT against every NAT: success and time to direct; see matrix --help
 
@@ -57,6 +58,7 @@ pub(crate) enum Mode {
     Speed,
     Faults,
     Goodput,
+    Conform,
     Help,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct Args {
     pub(crate) mode: Mode,
     pub(crate) seed: u64,
     pub(crate) boxes: [Vec<NatConfig>; 2],
+    /// The first boxes' name, if the command line gave one.
+    pub(crate) a: Option<String>,
     pub(crate) delays: [Duration; 3],
     pub(crate) loss: f64,
     /// Whether the command line said so.
@@ -83,6 +87,8 @@ pub(crate) struct Args {
     pub(crate) fault: Option<Fault>,
     pub(crate) sender: Option<usize>,
     pub(crate) pcap: Option<PathBuf>,
+    /// The script that `conform` runs.
+    pub(crate) script: Option<PathBuf>,
     pub(crate) json: bool,
 }
 
@@ -113,6 +119,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         mode: Mode::Run,
         seed: 1,
         boxes: [vec![NatConfig::EASY], vec![NatConfig::EASY]],
+        a: None,
         delays: [ms(20); 3],
         loss: 0.0,
         loss_given: false,
@@ -128,6 +135,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         fault: None,
         sender: None,
         pcap: None,
+        script: None,
         json: false,
     };
     let mut parser = Parser::from_iter(args);
@@ -141,13 +149,15 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
                     Some("speed") => Mode::Speed,
                     Some("faults") => Mode::Faults,
                     Some("goodput") => Mode::Goodput,
+                    Some("conform") => Mode::Conform,
                     Some("help") => Mode::Help,
                     _ => {
-                        let expected = "expected run, bound, speed, faults, goodput or matrix";
+                        let expected = "expected run, bound, speed, faults, conform, goodput or matrix";
                         return Err(UsageError(format!("{expected}, found {value:?}")));
                     }
                 };
             }
+            Arg::Value(value) if out.mode == Mode::Conform && out.script.is_none() => out.script = Some(value.into()),
             Arg::Long("help") | Arg::Short('h') => out.mode = Mode::Help,
             Arg::Long("ask") => out.ask = true,
             Arg::Long("relay-only") => out.relay_only = true,
@@ -167,8 +177,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
                 let sender = (0..2).find(|&side| Scenario::name(side).eq_ignore_ascii_case(&text));
                 out.sender = Some(sender.ok_or_else(|| wrong("sender", "P2 or P4", &text))?);
             }
-            Arg::Long("a") => out.boxes[0] = boxes(&mut parser, "a")?,
-            Arg::Long("b") => out.boxes[1] = boxes(&mut parser, "b")?,
+            Arg::Long("a") => {
+                let name = text(&mut parser, "a")?;
+                out.boxes[0] = boxes(&name, "a")?;
+                out.a = Some(name);
+            }
+            Arg::Long("b") => out.boxes[1] = boxes(&text(&mut parser, "b")?, "b")?,
             Arg::Long("scenario") => {
                 let text = text(&mut parser, "scenario")?;
                 let bytes = unhex(&text).ok_or_else(|| wrong("scenario", "an even number of hex digits", &text))?;
@@ -187,6 +201,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             other => return Err(UsageError(format!("{} (see --help)", other.unexpected()))),
         }
         first = false;
+    }
+    if out.mode == Mode::Conform && out.script.is_none() {
+        return Err(UsageError("conform: expected a script's file".to_owned()));
     }
     Ok(out)
 }
@@ -229,9 +246,8 @@ pub(super) fn number(parser: &mut Parser, flag: &str, least: u64) -> Result<u64,
     number.ok_or_else(|| wrong(flag, &format!("a whole number from {least}"), &text))
 }
 
-fn boxes(parser: &mut Parser, flag: &str) -> Result<Vec<NatConfig>, UsageError> {
-    let name = parser.value()?.string()?;
-    nat::stack(&name).ok_or_else(|| wrong(flag, &format!("one of {}", nat::NAMES), &name))
+fn boxes(name: &str, flag: &str) -> Result<Vec<NatConfig>, UsageError> {
+    nat::stack(name).ok_or_else(|| wrong(flag, &format!("one of {}", nat::NAMES), name))
 }
 
 #[cfg(test)]

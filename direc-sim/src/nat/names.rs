@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Dependence, Egress, Hairpin, NatConfig, Pooling, Ports, Timeouts, Translation, Unsolicited};
+use super::{Dependence, Egress, Hairpin, NatConfig, Pooling, Ports, Timeouts, Translation};
 
 /// The names that [`stack`] knows, for people.
 pub const NAMES: &str = "none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, \
@@ -140,10 +140,10 @@ fn modified(mut config: NatConfig, mods: Option<&str>) -> Option<NatConfig> {
             "isolate" => config.isolates = true,
             "short" => config.timeouts = Timeouts { unreplied: seconds(5), replied: seconds(10) },
             "long" => config.timeouts = Timeouts { unreplied: seconds(300), replied: seconds(300) },
-            "clash" => config.unsolicited = Unsolicited::Accepted,
+            "clash" => config.unsolicited.accepted = true,
             // A refusal by ICMP, which no unconnected UDP socket is told of.
-            "reject" => config.unsolicited = Unsolicited::Dropped,
-            "ban" => config.unsolicited = Unsolicited::Banned(BAN),
+            "reject" => config.unsolicited.accepted = false,
+            "ban" => config.unsolicited.ban = Some(BAN),
             "blocked" => config.egress = Egress::Dns,
             "443" => config.egress = Egress::Web,
             "outbound" => config.inbound_refresh = false,
@@ -167,6 +167,7 @@ fn translating(mut config: NatConfig, change: impl FnOnce(&mut Translation)) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat::Unsolicited;
 
     #[test]
     fn every_combination_has_a_name_and_other_names_are_refused() {
@@ -190,11 +191,11 @@ mod tests {
 
     #[test]
     fn what_is_added_to_two_boxes_goes_to_the_home() {
-        let ban = Unsolicited::Banned(BAN);
+        let ban = Unsolicited { ban: Some(BAN), ..Unsolicited::DROPPED };
         let of = |name: &str| stack(name).unwrap().iter().map(|config| config.unsolicited).collect::<Vec<_>>();
-        assert_eq!(of("double+ban"), [ban, Unsolicited::Dropped]);
-        assert_eq!(of("easy/easy+ban"), [Unsolicited::Dropped, ban]);
-        assert_eq!(of("easy+clash/sym"), [Unsolicited::Accepted, Unsolicited::Dropped]);
+        assert_eq!(of("double+ban"), [ban, Unsolicited::DROPPED]);
+        assert_eq!(of("easy/easy+ban"), [Unsolicited::DROPPED, ban]);
+        assert_eq!(of("easy+clash/sym"), [Unsolicited { accepted: true, ban: None }, Unsolicited::DROPPED]);
     }
 
     #[test]

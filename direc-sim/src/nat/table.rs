@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Dependence, Egress, Hairpin, MAX_ADDRESSES, NatConfig, Unsolicited,
+    Dependence, Egress, Hairpin, MAX_ADDRESSES, NatConfig,
     flows::{Flows, Way},
     gate::Gate,
     ports::Picker,
@@ -26,9 +26,9 @@ pub enum NatDrop {
     NoMapping,
     /// From outside, and nobody inside has sent there.
     Filtered,
-    /// From outside, and the router itself has taken it: see [`Unsolicited::Accepted`].
+    /// From outside, and the router itself has taken it: see [`Unsolicited::accepted`](super::Unsolicited::accepted).
     Taken,
-    /// From outside, and its source is shut out: see [`Unsolicited::Banned`].
+    /// From outside, and its source is shut out: see [`Unsolicited::ban`](super::Unsolicited::ban).
     Banned,
     /// From inside to its own outside, and it does not turn packets back.
     Hairpin,
@@ -194,10 +194,11 @@ impl Nat {
             Some(tenant) if tenant.until > now => NatDrop::Filtered,
             Some(_) | None => NatDrop::NoMapping,
         };
-        match self.config.unsolicited {
-            Unsolicited::Dropped => {}
-            Unsolicited::Accepted => self.gate.take(now, dst, src, now + timeouts.unreplied),
-            Unsolicited::Banned(lasts) => self.gate.ban(now, src.ip(), lasts),
+        if self.config.unsolicited.accepted {
+            self.gate.take(now, dst, src, now + timeouts.unreplied);
+        }
+        if let Some(lasts) = self.config.unsolicited.ban {
+            self.gate.ban(now, src.ip(), lasts);
         }
         Err(refused)
     }

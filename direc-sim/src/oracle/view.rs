@@ -55,16 +55,18 @@ impl View {
             Some(Ports::Preserved | Ports::Random | Ports::Parity) => Next::Anywhere,
         };
         let arbitrary = config.translation.is_some_and(|t| t.addresses > 1 && t.pooling == Pooling::Arbitrary);
-        let harms = config.unsolicited != Unsolicited::Dropped && config.filtering != Dependence::Endpoint;
+        let harms = config.unsolicited != Unsolicited::DROPPED && config.filtering != Dependence::Endpoint;
         // What a box farther out keeps out cannot come too early: a punch opens all of them at once.
         let shielded = config.filtering != Dependence::Endpoint;
+        // Another port on its inside is another mapping to it, and may have another address.
+        let mapping = self.mapping.max(mapping);
         Self {
-            mapping: self.mapping.max(mapping),
+            mapping,
             filtering: self.filtering.max(config.filtering),
             next: self.next.max(next),
             wanders: self.wanders || arbitrary && mapping != Dependence::Endpoint,
             minds_early: harms || self.minds_early && !shielded,
-            bans: matches!(config.unsolicited, Unsolicited::Banned(_)) && harms || self.bans && !shielded,
+            bans: config.unsolicited.ban.is_some() && harms || self.bans && !shielded,
         }
     }
 

@@ -7,6 +7,7 @@ use direc_core::{ConnectOptions, PathPolicy};
 use super::Cast;
 use crate::{
     app::{Answer, Command, ConnLog, PeerHost, Work},
+    nat::NatConfig,
     scenario::{Trouble, Willing},
 };
 
@@ -166,7 +167,9 @@ impl Cast<'_> {
         let reachable = |peer: usize| {
             let left = self.scenario.incidents.iter().any(|incident| incident.what == Trouble::Shutdown(peer));
             let boxes = self.peers.get(peer).map(|&(host, _, _)| self.boxes_of(peer, host));
-            !left && boxes.is_some_and(|boxes| boxes.iter().all(|config| !config.blocks_udp()))
+            // A firewall that bans may shut the relay out at any time, for a packet that came too late.
+            let open = |config: &NatConfig| !config.blocks_udp() && config.unsolicited.ban.is_none();
+            !left && boxes.is_some_and(|boxes| boxes.iter().all(open))
         };
         let willing = self.scenario.peers.get(call.to).is_some_and(|side| match side.willing {
             Willing::Everybody | Willing::Asked(Answer::Accept(_)) => true,

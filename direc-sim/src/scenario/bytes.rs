@@ -34,10 +34,14 @@ const BOXES: [&str; 16] = [
 ];
 
 /// Reads one byte after the other, and zeros at the end.
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(&'a [u8]);
 
-impl Bytes<'_> {
-    fn next(&mut self) -> u8 {
+impl<'a> Bytes<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn next(&mut self) -> u8 {
         match self.0.split_first() {
             Some((&first, rest)) => {
                 self.0 = rest;
@@ -47,11 +51,11 @@ impl Bytes<'_> {
         }
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::from(self.next()) % bound.max(1)
     }
 
-    fn flag(&mut self) -> bool {
+    pub(super) fn flag(&mut self) -> bool {
         self.next() & 1 == 1
     }
 
@@ -160,6 +164,16 @@ impl Bytes<'_> {
         {
             let rate = Some(10_000 + 2_000 * u64::from(self.next()));
             call.work.flow = Some(Flow { rate, lasts: self.moment() });
+        }
+        for number in 0..count {
+            if self.flag() {
+                scenario.peers[number].boxes = self.composed();
+            }
+            if number > 0 {
+                scenario.peers[number].carrier_of = (self.next() > 200).then_some(0);
+            }
+            // One way may be much worse than the other.
+            (scenario.peers[number].up.loss, scenario.peers[number].down.loss) = (self.chance(0.1), self.chance(0.1));
         }
     }
 
@@ -277,12 +291,12 @@ mod tests {
     fn what_was_committed_before_there_was_more_to_say_means_what_it_meant() {
         let scenario = Scenario::from_bytes(&[0; 40]);
         assert_eq!((scenario.relays, scenario.incidents.len(), scenario.calls[0].work.flow), (1, 0, None));
-        assert!(scenario.peers.iter().all(|side| side.elsewhere.is_none()));
+        assert!(scenario.peers.iter().all(|side| side.elsewhere.is_none() && side.carrier_of.is_none()));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_give_a_valid_scenario(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_give_a_valid_scenario(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let scenario = Scenario::from_bytes(&bytes);
             let count = scenario.peers.len();
             prop_assert!((2..=4).contains(&count));

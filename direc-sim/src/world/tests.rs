@@ -209,6 +209,55 @@ fn a_way_may_be_severed_one_way_only() {
 }
 
 #[test]
+fn one_way_may_lose_what_the_other_does_not() {
+    for (lossy, heard, answered) in [("up", false, false), ("down", true, false), ("none", true, true)] {
+        let mut world = World::new(1, Keep::default());
+        let all = LinkConfig { loss: 1.0, ..LinkConfig::default() };
+        let link = |name: &str| if name == lossy { all } else { LinkConfig::default() };
+        let plain = SiteConfig::new("home", stack("easy").unwrap());
+        let home = world.add_site(&SiteConfig { up: link("up"), down: link("down"), ..plain });
+        let there = world.add_site(&SiteConfig::new("server", vec![]));
+        let server = world.add_host(there, "server", &[(MAIN, 7)], Box::new(Raw::echo()));
+        let host = world.add_host(home, "home", &[(MAIN, 4000)], Box::new(Raw::default()));
+        let to = SocketAddr::new(world.address(server), 7);
+        world.with_raw(host, |raw| raw.send(MAIN, to, b"hello"));
+        while world.step() {}
+        let mut got = |host| world.with_raw(host, |raw| !raw.received.is_empty()).unwrap();
+        assert_eq!((got(server), got(host)), (heard, answered), "{lossy}");
+    }
+}
+
+#[test]
+fn two_homes_of_one_carrier_reach_each_other_by_its_inside_and_where_it_turns_packets_back() {
+    let mut world = World::new(1, Keep::default());
+    let carrier = world.add_site(&SiteConfig::new("carrier", stack("eim-apdf-x+hairpin").unwrap()));
+    let there = world.add_site(&SiteConfig::new("server", vec![]));
+    let server = world.add_host(there, "server", &[(MAIN, 7)], Box::new(Raw::default()));
+    let mut homes = Vec::new();
+    for name in ["one", "other"] {
+        let config = SiteConfig { carrier: Some(carrier), ..SiteConfig::new(name, stack("eim-eif").unwrap()) };
+        let site = world.add_site(&config);
+        homes.push(world.add_host(site, name, &[(MAIN, 4000)], Box::new(Raw::default())));
+    }
+    let to = SocketAddr::new(world.address(server), 7);
+    for &home in &homes {
+        world.with_raw(home, |raw| raw.send(MAIN, to, b"here I am"));
+        while world.step() {}
+    }
+    let seen: Vec<_> = world.with_raw(server, |raw| raw.received.iter().map(|got| got.from).collect()).unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].ip(), seen[1].ip(), "one public address");
+    assert_ne!(seen[0].port(), seen[1].port());
+    let inside: SocketAddr = "100.127.0.3:4000".parse().unwrap();
+    for (to, from) in [(seen[1], seen[0]), (inside, "100.127.0.2:4000".parse().unwrap())] {
+        world.with_raw(homes[0], |raw| raw.send(MAIN, to, b"neighbour")).unwrap();
+        while world.step() {}
+        let got = world.with_raw(homes[1], |raw| raw.received.pop()).unwrap();
+        assert_eq!(got.map(|got| got.from), Some(from), "by {to}");
+    }
+}
+
+#[test]
 fn a_stopped_process_hears_nothing_of_what_came_meanwhile() {
     let mut pair = home_and_server("easy", LinkConfig::delay(MS));
     pair.world.stop(pair.server, true);
