@@ -4,7 +4,7 @@
 
 use direc_sim::matrix::{Class, Condition, Kind, Matrix, Plan, Sample, Start, page, run_all, text};
 
-const KINDS: [&str; 3] = ["double", "eim-eif-x", "sym+arbitrary"];
+const KINDS: [&str; 3] = ["double", "eim-eif-x", "sym"];
 const SEEDS: u64 = 25;
 
 fn plan() -> Plan {
@@ -80,8 +80,14 @@ fn each_cell_comes_to_what_the_oracle_says() {
     assert_eq!(matrix.reports.len(), 2 * KINDS.len() * KINDS.len());
     for (report, samples) in matrix.reports.iter().zip(&samples) {
         let (one, other) = (&report.cell.one.name, &report.cell.other.name);
-        let expected = if report.cell.class == Class::Relayed { 0 } else { report.figures.runs };
-        assert_eq!(report.figures.direct, expected, "{one} × {other}: {:?}", report.cell.condition);
+        let expected = match report.cell.class {
+            Class::Direct => Some(report.figures.runs),
+            Class::Relayed => Some(0),
+            // How often is a matter of the limits.
+            _ => None,
+        };
+        let direct = report.figures.direct;
+        assert!(expected.is_none_or(|runs| runs == direct), "{one} × {other}: {direct}, {:?}", report.cell.condition);
         assert_eq!(report.figures.runs, plan.count(&report.cell));
         let seeds: Vec<u64> = samples.iter().map(|sample| sample.seed).collect();
         assert_eq!(seeds, (1..=report.figures.runs).collect::<Vec<_>>());
