@@ -27,8 +27,8 @@ def prepare(program):
     return False
 
 
-def relay_command(binaries, public="{relay_ip}", data="relay"):
-    return f"{binaries}/relay --listen 0.0.0.0:4433 --public {public} --data-dir {{tmp}}/{data} --json"
+def relay_command(binaries, public="{relay_ip}", data="relay", listen="0.0.0.0:4433"):
+    return f"{binaries}/relay --listen {listen} --public {public} --data-dir {{tmp}}/{data} --json"
 
 
 def peer_command(binaries, key, action, relays=("{url}",)):

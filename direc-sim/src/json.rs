@@ -69,8 +69,8 @@ impl Object {
     }
 }
 
-/// RFC 8259, section 7.
-fn string(out: &mut String, text: &str) {
+/// Appends a text with its quotation marks: RFC 8259, section 7.
+pub(crate) fn string(out: &mut String, text: &str) {
     out.push('"');
     for symbol in text.chars() {
         match symbol {

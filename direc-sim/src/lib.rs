@@ -17,7 +17,8 @@
 //! ```
 //!
 //! [`faults`] is a catalogue of what can go wrong under a running upload, and how long each may stall it;
-//! `direc-sim faults` measures it over many seeds. [`oracle`] says which pairs of NATs let a direct path be.
+//! `direc-sim faults` measures it over many seeds. [`oracle`] says which pairs of NATs let a direct path be;
+//! [`matrix`] holds all of them against it.
 //!
 //! NATs are described in the terms of RFC 4787. The keys of a run can be computed from its seed: simulation only.
 
@@ -27,6 +28,7 @@ pub mod crypto;
 pub mod faults;
 pub mod json;
 pub mod link;
+pub mod matrix;
 pub mod nat;
 pub mod node;
 pub mod oracle;

@@ -6,6 +6,7 @@ mod cli {
     pub(crate) mod conform;
     pub(crate) mod faults;
     pub(crate) mod goodput;
+    pub(crate) mod matrix;
     pub(crate) mod speed;
 }
 
@@ -24,6 +25,7 @@ use direc_sim::{
     timeline,
     trace::Keep,
 };
+use lexopt::Parser;
 
 /// Prints to standard output. Whoever reads may stop reading; that is no failure of ours.
 fn say(text: &str) {
@@ -36,6 +38,10 @@ fn complain(text: &str) {
 }
 
 fn main() -> ExitCode {
+    // It has options of its own.
+    if std::env::args_os().nth(1).is_some_and(|mode| mode == "matrix") {
+        return cli::matrix::command(Parser::from_iter(std::env::args_os().skip(1)));
+    }
     let args = match parse(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {

@@ -11,33 +11,62 @@ use crate::{
     trace::{End, What},
     world::HostId,
 };
-use canvas::{Canvas, Lane};
+use canvas::Canvas;
+pub use canvas::Lane;
 
 /// Packets of one kind that leave within this time of each other are one flight.
 const FLIGHT: Duration = Duration::from_micros(300);
 
 /// One thing to draw.
-enum Item {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
     /// A step or an event, at a lane.
-    Said { lane: Lane, mark: char, text: String },
+    Said {
+        /// Whose.
+        lane: Lane,
+        /// A step's or an event's.
+        mark: char,
+        /// In words.
+        text: String,
+    },
     /// Packets of one flight.
     Flight(Flight),
 }
 
 /// Packets that left together, from one lane to another.
-struct Flight {
-    from: Lane,
-    to: Lane,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flight {
+    /// Who sent them.
+    pub from: Lane,
+    /// Whom they are for.
+    pub to: Lane,
     kind: Kind,
     relayed: bool,
     count: usize,
     until: Duration,
-    arrives: Result<Duration, &'static str>,
+    /// When the first one arrives, counted as the story's other times, or why they do not.
+    pub arrives: Result<Duration, &'static str>,
+}
+
+/// What there is to draw of one call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Story {
+    /// In the order of time, which counts from the call.
+    pub items: Vec<(Duration, Item)>,
+    /// Packets left out: those after the last thing worth telling.
+    pub hidden: usize,
 }
 
 impl Flight {
-    /// What these packets are to the three parties.
-    fn label(&self) -> String {
+    /// What these packets are to the three parties, and how many.
+    pub fn label(&self) -> String {
+        match self.count {
+            1 => self.what(),
+            count => format!("{} ×{count}", self.what()),
+        }
+    }
+
+    fn what(&self) -> String {
         let control = !self.relayed && (self.from == Lane::P3 || self.to == Lane::P3);
         match self.kind {
             Kind::OneRtt if control => "control".to_owned(),
@@ -50,35 +79,38 @@ impl Flight {
     }
 }
 
-/// The sequence diagram of one call of a run, at most 100 columns wide.
-pub fn render(outcome: &Outcome, call: usize) -> String {
-    let mut out = String::new();
-    let Some(spec) = outcome.scenario.calls.get(call) else { return out };
-    let (Some(p2), Some(p4)) = (outcome.peers.get(spec.from), outcome.peers.get(spec.to)) else { return out };
+/// What one call's diagram shows; nothing if there is no such call.
+pub fn story(outcome: &Outcome, call: usize) -> Option<Story> {
+    let spec = outcome.scenario.calls.get(call)?;
+    let (p2, p4) = (outcome.peers.get(spec.from)?, outcome.peers.get(spec.to)?);
     let lanes = BTreeMap::from([(p2.host, Lane::P2), (RELAY, Lane::P3), (p4.host, Lane::P4)]);
     let from = outcome.start + spec.at;
     let until = interesting(outcome, call);
     let mut items = said(outcome, &lanes, from, until);
     let hidden = flights(outcome, &lanes, from, until, &mut items);
+    let items = items.into_iter().map(|((at, _), mut item)| {
+        if let Item::Flight(Flight { arrives: Ok(arrival), .. }) = &mut item {
+            *arrival = arrival.saturating_sub(from);
+        }
+        (at.saturating_sub(from), item)
+    });
+    Some(Story { items: items.collect(), hidden })
+}
 
+/// The sequence diagram of one call of a run, at most 100 columns wide.
+pub fn render(outcome: &Outcome, call: usize) -> String {
+    let mut out = String::new();
+    let Some(Story { items, hidden }) = story(outcome, call) else { return out };
     let mut canvas = Canvas::new();
-    for ((at, _), item) in items {
-        let at = at.saturating_sub(from);
+    for (at, item) in items {
         match item {
             Item::Said { lane, mark, text } => canvas.say(at, lane, mark, &text),
-            Item::Flight(flight) => {
-                let mut label = flight.label();
-                if flight.count > 1 {
-                    // Writing to a String cannot fail.
-                    let _ = write!(label, " ×{}", flight.count);
-                }
-                let arrives = flight.arrives.map(|arrival| arrival.saturating_sub(from));
-                canvas.arrow(at, flight.from, flight.to, &label, arrives);
-            }
+            Item::Flight(flight) => canvas.arrow(at, flight.from, flight.to, &flight.label(), flight.arrives),
         }
     }
     out.push_str(&canvas.finish());
     if hidden > 0 {
+        let from = outcome.start + outcome.scenario.calls[call].at;
         let _ = writeln!(out, "… and {hidden} packets more until {} ms", ms(outcome.end.saturating_sub(from)));
     }
     out.push('\n');

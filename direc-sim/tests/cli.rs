@@ -125,3 +125,17 @@ fn conform_says_what_becomes_of_each_packet_and_names_what_it_cannot_read() {
         assert!(String::from_utf8(output.stderr).unwrap().contains(words), "{line}");
     }
 }
+
+#[test]
+fn matrix_tells_each_cell_and_writes_its_page() {
+    let path = std::env::temp_dir().join(format!("direc-sim-{}.html", std::process::id()));
+    let line = format!("matrix --kinds easy,clash --seeds 3 --loss 0 --threads 1 --out {}", path.display());
+    let output = sim(&line);
+    let text = out(&output);
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    assert!(text.contains("direct, without guessing") && text.ends_with("all limits kept\n"), "{text}");
+    let page = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    assert_eq!(sim("matrix --kinds cone").status.code(), Some(2));
+}

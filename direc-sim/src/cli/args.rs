@@ -19,6 +19,7 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
        direc-sim faults [OPTIONS]     stalls of an upload after all kinds of faults; exit 1 if a limit is missed
        direc-sim conform FILE [--a BOXES]  what becomes of a script's packets, behind its boxes or these
        direc-sim goodput [OPTIONS]    goodput after a move from the relay to a direct path of another rate
+       direc-sim matrix [OPTIONS]     every NAT against every NAT: success and time to direct; see matrix --help
 
   --seed N             what chance makes of it (default 1)
   --a BOXES, --b BOXES what P2 and P4 are behind (default easy): see below
@@ -93,7 +94,7 @@ pub(crate) struct Args {
 
 /// A command line that was not understood: which part, and what was expected.
 #[derive(Debug)]
-pub(crate) struct UsageError(String);
+pub(crate) struct UsageError(pub(crate) String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,7 +108,7 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-fn wrong(flag: &str, expected: &str, found: &str) -> UsageError {
+pub(super) fn wrong(flag: &str, expected: &str, found: &str) -> UsageError {
     UsageError(format!("--{flag}: expected {expected}, found {found:?}"))
 }
 
@@ -151,7 +152,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
                     Some("conform") => Mode::Conform,
                     Some("help") => Mode::Help,
                     _ => {
-                        let expected = "expected run, bound, speed, faults, goodput or conform";
+                        let expected = "expected run, bound, speed, faults, conform, goodput or matrix";
                         return Err(UsageError(format!("{expected}, found {value:?}")));
                     }
                 };
@@ -196,12 +197,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             }
             Arg::Long("jitter") => out.jitter = time(&mut parser, "jitter")?,
             Arg::Long("relay-delay") => out.relay_delay = time(&mut parser, "relay-delay")?,
-            Arg::Long("delays") => {
-                let text = text(&mut parser, "delays")?;
-                let parts: Option<Vec<Duration>> = text.split(',').map(millis).collect();
-                let parts = parts.and_then(|parts| parts.try_into().ok());
-                out.delays = parts.ok_or_else(|| wrong("delays", "A,B,C: three numbers of milliseconds", &text))?;
-            }
+            Arg::Long("delays") => out.delays = delays(&mut parser)?,
             other => return Err(UsageError(format!("{} (see --help)", other.unexpected()))),
         }
         first = false;
@@ -227,7 +223,14 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     digits?.chunks(2).map(byte).collect()
 }
 
-fn text(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
+pub(super) fn delays(parser: &mut Parser) -> Result<[Duration; 3], UsageError> {
+    let text = text(parser, "delays")?;
+    let parts: Option<Vec<Duration>> = text.split(',').map(millis).collect();
+    let parts = parts.and_then(|parts| parts.try_into().ok());
+    parts.ok_or_else(|| wrong("delays", "A,B,C: three numbers of milliseconds", &text))
+}
+
+pub(super) fn text(parser: &mut Parser, flag: &str) -> Result<String, UsageError> {
     let value = parser.value()?;
     value.into_string().map_err(|value| wrong(flag, "text", &value.to_string_lossy()))
 }
@@ -237,7 +240,7 @@ fn time(parser: &mut Parser, flag: &str) -> Result<Duration, UsageError> {
     millis(&text).ok_or_else(|| wrong(flag, MILLIS, &text))
 }
 
-fn number(parser: &mut Parser, flag: &str, least: u64) -> Result<u64, UsageError> {
+pub(super) fn number(parser: &mut Parser, flag: &str, least: u64) -> Result<u64, UsageError> {
     let text = text(parser, flag)?;
     let number = text.parse().ok().filter(|number| *number >= least);
     number.ok_or_else(|| wrong(flag, &format!("a whole number from {least}"), &text))

@@ -6,9 +6,12 @@ use super::ms;
 
 /// One of the three parties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lane {
+pub enum Lane {
+    /// The caller.
     P2,
+    /// The relay.
     P3,
+    /// Who is called.
     P4,
 }
 

@@ -345,13 +345,7 @@ mod tests {
     use direc_core::TUNNEL_QUEUE;
 
     fn transmit(size: usize) -> Transmit {
-        Transmit {
-            link: Link::Tunnel(1),
-            remote: "192.0.2.1:1".parse().unwrap(),
-            ecn: None,
-            size,
-            segment_size: Some(1200),
-        }
+        Transmit { segment_size: Some(1200), ..Transmit::one(Link::Tunnel(1), "192.0.2.1:1".parse().unwrap(), size) }
     }
 
     #[test]
