@@ -77,7 +77,7 @@ impl Response {
         }
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Self::Address { epoch, ip } => {

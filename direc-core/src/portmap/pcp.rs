@@ -80,7 +80,7 @@ impl Response {
         })
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[VERSION, RESPONSE | MAP, 0, self.result]);
         out.extend_from_slice(&self.lifetime.to_be_bytes());
