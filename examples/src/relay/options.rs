@@ -57,7 +57,7 @@ const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=7;
 
 /// What the command line asks for.
 pub(super) enum Parsed {
-    Run(Options),
+    Run(Box<Options>),
     Say(&'static str),
 }
 
@@ -141,7 +141,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
     if let Some(port) = ports.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]) {
         return misfit(format!("UDP port {port} is named twice"));
     }
-    Ok(Parsed::Run(options))
+    Ok(Parsed::Run(Box::new(options)))
 }
 
 /// A TCP port, and perhaps the address that it is on.
