@@ -149,6 +149,8 @@ pub(crate) struct Paths {
     reason: PathReason,
     /// Since when packets have gone the current way alone, so that their acknowledgements speak for it.
     alone_since: Option<Instant>,
+    /// When the other side's doubt last became ours.
+    doubted_with: Option<Instant>,
     last_use: Option<Instant>,
     /// The network has become another since the current path last answered: nobody knows how long nothing has passed.
     displaced: bool,
@@ -178,6 +180,7 @@ impl Paths {
             since: now,
             reason: PathReason::Began,
             alone_since: None,
+            doubted_with: None,
             last_use: None,
             displaced: false,
             life: BindingLife::default(),
@@ -230,8 +233,10 @@ impl Paths {
         PathEvent::GaveUp(if nowhere { DirectFailure::NoAddress } else { DirectFailure::NoRoundTrip })
     }
 
-    /// Addresses that the relay told (S9): new ones are punched, known ones tried again if they lead nowhere.
+    /// Addresses that the relay told (S9): new ones are punched, known ones that led nowhere tried again unless there is a
+    /// direct path by now.
     pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
+        let relayed = self.current == Via::Relay;
         for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
             let pair = Pair::main(address);
             if self.hosts.len() < MAX_CANDIDATES && !self.hosts.contains(&address.ip()) {
@@ -239,7 +244,7 @@ impl Paths {
             }
             let known = self.candidates.iter().any(|candidate| candidate.pair == pair);
             let Some(candidate) = self.candidate(now, pair) else { continue };
-            if known && candidate.is_spent() {
+            if known && relayed && candidate.is_spent() {
                 candidate.restart(now);
             }
         }

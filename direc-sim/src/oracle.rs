@@ -102,10 +102,14 @@ pub fn at_home(scenario: &Scenario, one: usize, other: usize) -> Verdict {
 }
 
 /// Whether one lucky packet may do what no technique can be relied on for: a first guess that is right before anybody is
-/// shut out, or an address that happens to be the one known.
-pub fn luck_may_do(boxes: &[NatConfig]) -> bool {
+/// shut out, an address that happens to be the one known, or a guess that is right and one at the answer as well.
+pub fn luck_may_do(one: &[NatConfig], other: &[NatConfig]) -> bool {
     let arbitrary = |t: Translation| t.addresses > 1 && t.pooling == Pooling::Arbitrary;
-    boxes.iter().any(|config| config.unsolicited.ban.is_some() || config.translation.is_some_and(arbitrary))
+    let lucky = |config: &NatConfig| config.unsolicited.ban.is_some() || config.translation.is_some_and(arbitrary);
+    let (seen, theirs) = (View::of(one), View::of(other));
+    let stays = seen.by_address() || theirs.by_address();
+    let asks_for_ports = !seen.lets_in_from(&theirs) && !theirs.lets_in_from(&seen);
+    one.iter().chain(other).any(lucky) || stays && !asks_for_ports
 }
 
 /// Whether a direct path must come to be without guessing, predicting, or minding who punches first.
@@ -127,6 +131,7 @@ fn between(one: &View, other: &View) -> Verdict {
         (Next::Counts, Next::Counts) => Verdict::Predict,
         // One wrong port on either side, and both are somewhere else: the tries multiply.
         (Next::Counts | Next::Near, Next::Counts | Next::Near) => Verdict::Guess,
+        (Next::Anywhere, _) | (_, Next::Anywhere) if can_be_met(one, other) || can_be_met(other, one) => Verdict::Guess,
         (Next::Anywhere, _) | (_, Next::Anywhere) => Verdict::Relayed,
     };
     // Not even the address is known, and has to be hit as well.
@@ -134,6 +139,15 @@ fn between(one: &View, other: &View) -> Verdict {
     let verdict = if wanders { verdict.max(Verdict::Guess) } else { verdict };
     // Wrong guesses are what gets one shut out.
     if one.bans || other.bans { Verdict::Relayed } else { verdict }
+}
+
+/// Whether a side can be met by guesses that come from a port which it does not know either: it has to let them in, and
+/// its answer has to come from the port that was guessed, or to be let in from another one and answered at that.
+fn can_be_met(guessed: &View, guesser: &View) -> bool {
+    let stays = guessed.by_address() || (guesser.lets_in_from(guessed) && guesser.by_address());
+    // Who is open to all learns the guesser's port, if that is the same for all of its own.
+    let learns = guessed.lets_all_in() && guesser.by_address();
+    learns || guessed.lets_in_from(guesser) && stays
 }
 
 /// Whether a path comes to be by punching at observed addresses and answering to where packets come from.

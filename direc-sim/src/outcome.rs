@@ -192,7 +192,7 @@ impl Outcome {
             self.call(number)?.direct()?;
             let impossible = at_home(&self.scenario, call.from, call.to) == Verdict::Relayed;
             let still = [call.from, call.to].into_iter().all(|peer| !moves(peer));
-            let lucky = [call.from, call.to].into_iter().any(|peer| luck_may_do(&self.scenario.boxes(peer)));
+            let lucky = luck_may_do(&self.scenario.boxes(call.from), &self.scenario.boxes(call.to));
             (impossible && still && !lucky).then(|| format!("call {number} went direct where no direct path can be"))
         })
     }

@@ -29,8 +29,8 @@ fn nothing_is_left_after_close() {
         for _ in 0..3 {
             let Pair { relay, client, server, near, far } = pair().await;
             echo(&near, &far, "something").await;
-            // A relay's three sockets, and each peer's own and the one for notices of network changes.
-            assert_eq!(left(), (3, before + 7));
+            // A relay's four sockets, and each peer's own and the one for notices of network changes.
+            assert_eq!(left(), (3, before + 8));
             client.close().await;
             server.close().await;
             relay.close().await;

@@ -26,14 +26,17 @@ impl Paths {
     /// The other side probes the path anew, in full size, as it does when it gets no answers there.
     pub(super) fn doubt_with_them(&mut self, now: Instant) {
         const SETTLED: Duration = Duration::from_secs(1);
+        /// Probes that overtake echoes would have two sides doubt each other's doubts for ever.
+        const AGAIN: Duration = Duration::from_secs(3);
         let settled = now.saturating_duration_since(self.since) > SETTLED;
+        let rested = self.doubted_with.is_none_or(|last| now.saturating_duration_since(last) > AGAIN);
         let Via::Direct(pair) = self.current else { return };
-        if let Some(liveness) = self.at(pair).filter(|_| settled).and_then(Candidate::liveness_mut)
+        if let Some(liveness) = self.at(pair).filter(|_| settled && rested).and_then(Candidate::liveness_mut)
             && !liveness.is_doubtful(now)
             && !liveness.has_answered(now.checked_sub(SETTLED / 4).unwrap_or(now))
         {
             liveness.doubt(now);
-            self.alone_since = None;
+            (self.alone_since, self.doubted_with) = (None, Some(now));
         }
     }
 
