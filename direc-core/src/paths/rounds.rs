@@ -38,13 +38,13 @@ const BID_GAP: Duration = Duration::from_millis(150);
 const MANY: u16 = 256;
 const SOME: u16 = 32;
 /// Packets go out so many at a time, so far apart: routers' tables fill more slowly than links.
-const BURST: usize = 8;
+const BURST: usize = 16;
 const BURST_GAP: Duration = Duration::from_millis(20);
 /// Where there are few packets to send, they are sent again after each of these pauses.
 const TURNS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(400)];
 const FEW: usize = 64;
 /// Whose ports are guessed at waits as long as the other side takes for that.
-const GUESSING: Duration = Duration::from_millis(3000);
+const GUESSING: Duration = Duration::from_millis(1900);
 /// How long a round waits for answers after its last packet.
 const LAST_WAIT: Duration = Duration::from_millis(300);
 
@@ -100,6 +100,8 @@ struct Round {
     stage: Stage,
     /// Whether this side takes its NAT for one that gives another port to each host: all ports of one relay see the same.
     suspects: bool,
+    /// Whether it is the other side that has begun it.
+    follows: bool,
     links: Vec<Link>,
     /// Where the first socket has been seen: by hole-punch port, and other ports of the same NAT.
     seen: Vec<(u8, SocketAddr)>,
@@ -186,6 +188,7 @@ impl Rounds {
         self.round = Some(Round {
             stage: Stage::Looking { until: now + LOOK },
             suspects,
+            follows: !self.begins,
             links: Vec::new(),
             seen: Vec::new(),
             earlier: Vec::new(),
@@ -236,9 +239,11 @@ impl Rounds {
             self.begin(now, self.number.saturating_add(1), keep);
         }
         let (number, techniques) = (self.number, self.techniques);
-        // Somewhere behind this side's NATs and before the other's: one NAT in the first round, more in later ones.
-        let hops = techniques.short_hops.then_some(1 + ROUNDS.saturating_sub(self.left));
         let round = self.round.as_mut()?;
+        // Somewhere behind this side's NATs and before the other's: past one NAT, in the second round past two; but many
+        // sockets' packets could do harm there.
+        let deep = self.left + 2 == ROUNDS && !round.suspects;
+        let hops = techniques.short_hops.then_some(if deep { 3 } else { 2 });
         self.need = round.advance(now, number, hops, techniques, rng).or(self.need.take());
         if let Some(act) = round.poll(now) {
             return Some(act);
@@ -386,6 +391,13 @@ impl Round {
     fn enqueue(&mut self, now: Instant, hops: Option<u8>, rng: &mut Rng) {
         let Some(theirs) = self.theirs else { return };
         let mut ports = guesses(pattern_of(theirs), rng);
+        // Each packet takes the next port on either side. From both ends of the range they meet somewhere, however far the
+        // others' mappings have moved one of them; in the same order only if nobody has.
+        let count = |pattern| matches!(pattern, Pattern::Counting { .. });
+        if self.follows && self.mine.is_some_and(|(_, mine)| count(mine)) && count(pattern_of(theirs)) {
+            ports.truncate(ports.len().saturating_sub(1));
+            ports.reverse();
+        }
         // Where its first socket was seen is as good a guess as any, and the right one if only its NAT is suspected.
         if let Some(first) = ports.first_mut().filter(|_| matches!(pattern_of(theirs), Pattern::Within(..))) {
             *first = theirs.address.port();

@@ -104,6 +104,8 @@ pub(super) struct Session {
     done_with_relay: bool,
     echoes: VecDeque<(Via, ProbeFields)>,
     doubles: VecDeque<transmit::Double>,
+    /// P4: its first flight, until the connection stands.
+    flight: Vec<Bytes>,
     rng: Rng,
 }
 
@@ -183,6 +185,7 @@ impl Session {
             done_with_relay: false,
             echoes: VecDeque::new(),
             doubles: VecDeque::new(),
+            flight: Vec::new(),
             rng,
         }
     }
@@ -327,6 +330,7 @@ impl Session {
         }
         let unheard = matches!(self.state, State::Initiated | State::Asking);
         self.state = State::Established;
+        self.flight = Vec::new();
         self.deadline = None;
         if unheard {
             self.start(ctx);

@@ -154,9 +154,13 @@ impl Session {
         if refused || matches!(self.state, State::Asked { .. } | State::Waiting | State::Closing) {
             return Err(DropReason::NotAccepted);
         }
+        let news = matches!(via, Via::Direct(pair) if !self.paths.has_heard(pair));
         let echo = self.paths.on_probe(ctx.now, via, full, probe)?;
         if let Via::Direct(pair) = via {
             ctx.restraint.on_answer(pair.remote.ip());
+            if news && self.paths.has_heard(pair) {
+                self.repeat_flight(pair);
+            }
         }
         if self.echoes.len() >= MAX_ECHOES {
             return Err(DropReason::QueueFull);

@@ -10,8 +10,12 @@ use crate::{
     Link, Transmit,
     paths::{Outgoing, Pair, Paths, Route, Via},
     peer::shared::Context,
+    step::Role,
     wire::datagram::{CHECK_LEN, Datagram, PROBE_LEN, RELAYED_HEADER},
 };
+
+/// Datagrams of P4's first flight that are kept for an address learnt a little later.
+const MAX_FLIGHT: usize = 4;
 
 /// A copy of packets that went through the relay, to go straight as well.
 pub(super) struct Double {
@@ -147,17 +151,24 @@ impl Session {
         }
         self.paths.count(Via::Relay, buf.len(), 0);
         let pairs = doubles(&mut self.paths);
-        if !pairs.is_empty() {
-            let bytes = Bytes::copy_from_slice(scratch);
-            self.doubles.extend(pairs.into_iter().map(|pair| Double {
-                pair,
-                ecn: out.ecn,
-                segment_size: out.segment_size,
-                bytes: bytes.clone(),
-            }));
+        let keep = self.role == Role::P4 && !self.is_established() && self.flight.len() < MAX_FLIGHT;
+        if keep || !pairs.is_empty() {
+            let (ecn, segment_size, bytes) = (out.ecn, out.segment_size, Bytes::copy_from_slice(scratch));
+            self.doubles.extend(pairs.into_iter().map(|pair| Double { pair, ecn, segment_size, bytes: bytes.clone() }));
+            if keep {
+                self.flight.push(bytes);
+            }
         }
         let segment_size = out.segment_size.map(|size| size + RELAYED_HEADER);
         Some(Transmit { ecn: out.ecn, segment_size, ..Transmit::one(Link::Main, self.relay, buf.len()) })
+    }
+
+    /// S10 at an address that P4 has only learnt from P2's probe: its first flight goes there too, so that P2 need not
+    /// wait for the copy through the relay.
+    pub(super) fn repeat_flight(&mut self, pair: Pair) {
+        let flight = self.flight.iter().take(if self.is_established() { 0 } else { MAX_FLIGHT });
+        let doubles = flight.map(|bytes| Double { pair, ecn: None, segment_size: None, bytes: bytes.clone() });
+        self.doubles.extend(doubles);
     }
 
     pub(in crate::peer) fn is_queued(&self, now: Instant) -> bool {
