@@ -72,6 +72,8 @@ pub enum Kind {
     ProbeEcho,
     /// A check of a direct path that stands.
     Check,
+    /// What a side will do in a round of punching.
+    Bid,
     /// None of these.
     Other,
 }
@@ -95,6 +97,7 @@ impl Kind {
             Some(0x06) => Self::Check,
             Some(0x07) => Self::LateEcho,
             Some(0x09) => Self::Knock,
+            Some(0x0a) => Self::Bid,
             // RFC 9000, section 17: header form, fixed bit, long packet type.
             Some(first @ 0xc0..) => match first >> 4 & 0b11 {
                 0 => Self::Initial,
@@ -123,6 +126,7 @@ impl Kind {
             Self::Probe => "probe",
             Self::ProbeEcho => "probe echo",
             Self::Check => "check",
+            Self::Bid => "bid",
             Self::Other => "other",
         }
     }

@@ -7,7 +7,7 @@ mod trial;
 use std::time::Duration;
 
 pub use boxes::boxes_from_bytes;
-use direc_core::{Role, Step};
+use direc_core::{Role, Step, Techniques};
 pub use trial::{complaint, replay};
 
 use crate::{
@@ -161,6 +161,8 @@ pub struct Scenario {
     pub relays: usize,
     /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
     pub relay_delay: Duration,
+    /// What both sides try where plain punching leads nowhere.
+    pub techniques: Techniques,
     /// Whether peers may reach the relays through tunnels where UDP does not pass.
     pub tunnels: bool,
     /// Everything speaks IPv6; NATs are gone then, and only filter.
@@ -197,6 +199,7 @@ impl Scenario {
             noise: LinkConfig::default(),
             relays: 1,
             relay_delay: Duration::ZERO,
+            techniques: Techniques::default(),
             tunnels: false,
             v6: false,
             warm: true,

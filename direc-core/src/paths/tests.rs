@@ -1,6 +1,7 @@
 //! Stories of one side's paths.
 
 use super::*;
+use crate::wire::datagram::Bid;
 
 const RELAY: &str = "203.0.113.10:4433";
 
@@ -264,4 +265,18 @@ fn a_peer_that_comes_from_another_port_each_time_does_not_keep_us_busy_for_ever(
     }
     // 16 addresses at once and one every 10 s, each with its schedule of nine, or two if it was heard late.
     assert!(probes <= (16 + 60) * 18, "{probes} probes in ten minutes");
+}
+
+#[test]
+fn a_bid_is_taken_from_the_other_side_alone_and_for_where_the_relay_has_seen_it() {
+    let now = start();
+    let (mut paths, keys) = paths(now, PathPolicy::Auto);
+    paths.learn(now, &[address(1)], &reach());
+    let bid = |n| Bid { round: 1, open: false, sockets: 1, address: address(n), step: 0, ports: (4000, 4000) };
+    let forger = ProbeKeys::new(&[6; 32], Role::P4);
+    assert_eq!(paths.on_bid(now, &keys.bid(bid(1)), &reach()), Ok(()));
+    assert_eq!(paths.on_bid(now, &keys.bid(bid(2)), &reach()), Err(DropReason::BadProbe), "somebody else's host");
+    assert_eq!(paths.on_bid(now, &forger.bid(bid(1)), &reach()), Err(DropReason::BadProbe));
+    let changed = BidFields { bid: bid(1), ..keys.bid(Bid { open: true, ..bid(1) }) };
+    assert_eq!(paths.on_bid(now, &changed, &reach()), Err(DropReason::BadProbe));
 }

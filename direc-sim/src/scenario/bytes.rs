@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use direc_core::{Role, Step};
+use direc_core::{Role, Step, Techniques};
 
 use super::{Call, Incident, Scenario, Side, Trouble, When, Willing};
 use crate::{
@@ -236,6 +236,7 @@ impl Scenario {
             relays: 1,
             direct_mtu: (bytes.next() > 200).then(|| 1280 + bytes.below(56) * 4),
             noise,
+            techniques: Techniques::default(),
             relay_delay: if bytes.flag() { bytes.delay() } else { Duration::ZERO },
             tunnels: false,
             v6: bytes.next() > 200,
