@@ -183,7 +183,8 @@ impl Session {
     pub(super) async fn all_dealt_with(&self) -> Result<(), Failure> {
         let (mut send, mut recv) = self.conn.open_bi().await.map_err(Failure::of)?;
         send.write_all(&Request::Done.to_bytes()).await.map_err(Failure::of)?;
-        send.finish().map_err(Failure::of)?;
+        // Who has read the request wants no more of this stream, and may have said so already.
+        drop(send.finish());
         recv.read_to_end(0).await.map_err(Failure::of).map(drop)
     }
 
