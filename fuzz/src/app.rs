@@ -78,7 +78,7 @@ impl App {
             PeerEvent::DirectHeard { conn, .. } | PeerEvent::NotDirect { conn, .. } => {
                 assert_ne!(self.lives.get(conn), Some(&Life::Over), "{event:?}");
             }
-            PeerEvent::Step(_) => {}
+            PeerEvent::Step(_) | PeerEvent::Nature(_) | PeerEvent::Tunnel { .. } | PeerEvent::LinkRetired { .. } => {}
             other => panic!("an event that this harness does not know: {other:?}"),
         }
     }
