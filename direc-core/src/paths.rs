@@ -161,7 +161,7 @@ pub(crate) struct Paths {
     /// New addresses that may still be tried, and when that was last raised.
     fresh: u32,
     fresh_since: Instant,
-    /// Where the other side has been seen by the relay: it may be punched there at other ports too.
+    /// Where the other side has been seen by the relay, the latest first: it may be punched there at other ports too.
     hosts: Vec<IpAddr>,
     rounds: Rounds,
 }
@@ -239,8 +239,9 @@ impl Paths {
         let relayed = self.current == Via::Relay;
         for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
             let pair = Pair::main(address);
-            if self.hosts.len() < MAX_CANDIDATES && !self.hosts.contains(&address.ip()) {
-                self.hosts.push(address.ip());
+            if !self.hosts.contains(&address.ip()) {
+                self.hosts.truncate(MAX_CANDIDATES - 1);
+                self.hosts.insert(0, address.ip());
             }
             let known = self.candidates.iter().any(|candidate| candidate.pair == pair);
             let Some(candidate) = self.candidate(now, pair) else { continue };
@@ -443,8 +444,7 @@ impl Paths {
     /// The next packet of a round of punching from fresh sockets.
     fn poll_round(&mut self, now: Instant) -> Option<Outgoing> {
         self.round_due().filter(|at| *at <= now)?;
-        let keep = self.links_in_use();
-        let act = self.rounds.poll(now, &mut self.rng, &keep)?;
+        let act = self.rounds.poll(now)?;
         let keys = self.keys.as_ref()?;
         Some(match act {
             Act::Bid(bid) => {
@@ -455,6 +455,14 @@ impl Paths {
                 Outgoing { via: Via::Direct(pair), hops, datagram, event: None }
             }
         })
+    }
+
+    /// Goes on with rounds, as far as there is anybody to agree with.
+    pub(crate) fn drive_rounds(&mut self, now: Instant) {
+        if self.attached && self.keys.is_some() && self.policy != PathPolicy::RelayOnly {
+            let keep = self.links_in_use();
+            self.rounds.drive(now, &mut self.rng, &keep);
+        }
     }
 
     /// Without a relay there is nobody to agree through.
@@ -519,6 +527,7 @@ impl Paths {
 
     /// What time has brought about.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<PathEvent> {
+        self.drive_rounds(now);
         let current = self.current;
         for candidate in self.candidates.iter_mut().filter(|c| current != Via::Direct(c.pair)) {
             candidate.lose_spare(now);

@@ -52,6 +52,11 @@ impl Pattern {
         Self::ANYWHERE
     }
 
+    /// Somewhere among these, as another side says: of the ports that NATs give, whatever it says.
+    pub(super) fn within(low: u16, high: u16) -> Self {
+        Self::Within(low.max(FIRST), high.max(FIRST))
+    }
+
     /// Whether there is nothing to guess.
     pub(super) fn is_fixed(self) -> bool {
         matches!(self, Self::Fixed(_))
@@ -115,6 +120,14 @@ mod tests {
     fn ports_without_a_pattern_can_be_anywhere() {
         assert_eq!(Pattern::of(&[40_000, 2_000], &[1_500, 60_000]), Pattern::Within(1024, 65535));
         assert_eq!(Pattern::of(&[], &[]), Pattern::Within(1024, 65535));
+    }
+
+    #[test]
+    fn a_range_that_the_other_side_names_holds_no_port_below_those_that_nats_give() {
+        for (low, high) in [(0, 9), (0, u16::MAX), (0, 1030)] {
+            let ports = guesses(Pattern::within(low, high), &mut Rng::new([1; 32]));
+            assert!(ports.iter().all(|&port| port >= FIRST), "{low} to {high}");
+        }
     }
 
     proptest! {

@@ -233,21 +233,18 @@ impl Rounds {
         round.theirs = Some(Bid { open, ..terms });
     }
 
-    /// The next thing to send. `keep`: sockets that are in use if a round ends now.
-    pub(super) fn poll(&mut self, now: Instant, rng: &mut Rng, keep: &[Link]) -> Option<Act> {
+    /// Goes on as far as time and both bids allow. `keep`: sockets that are in use if a round ends now.
+    pub(super) fn drive(&mut self, now: Instant, rng: &mut Rng, keep: &[Link]) {
         if self.begin_at.is_some_and(|at| at <= now) {
             self.begin(now, self.number.saturating_add(1), keep);
         }
         let (number, techniques) = (self.number, self.techniques);
-        let round = self.round.as_mut()?;
+        let Some(round) = &mut self.round else { return };
         // Somewhere behind this side's NATs and before the other's: past one NAT, in the second round past two; but many
         // sockets' packets could do harm there.
         let deep = self.left + 2 == ROUNDS && !round.suspects;
         let hops = techniques.short_hops.then_some(if deep { 3 } else { 2 });
         self.need = round.advance(now, number, hops, techniques, rng).or(self.need.take());
-        if let Some(act) = round.poll(now) {
-            return Some(act);
-        }
         if round.stage == Stage::Over {
             let worth = !round.is_hopeless(techniques);
             let cheap = worth && !round.has_guessed();
@@ -262,7 +259,11 @@ impl Rounds {
                 self.begin_at = self.next_beginning(now, cheap);
             }
         }
-        None
+    }
+
+    /// The next thing to send.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Act> {
+        self.round.as_mut()?.poll(now)
     }
 
     /// When the next round begins. `cheap`: whether one without guesses is possible.
@@ -442,7 +443,7 @@ impl Round {
 fn pattern_of(bid: Bid) -> Pattern {
     match bid {
         Bid { step: 0, ports: (low, high), .. } if low >= high => Pattern::Fixed(bid.address.port()),
-        Bid { step: 0, ports: (low, high), .. } => Pattern::Within(low, high),
+        Bid { step: 0, ports: (low, high), .. } => Pattern::within(low, high),
         Bid { step, .. } => Pattern::Counting { next: bid.address.port(), step },
     }
 }

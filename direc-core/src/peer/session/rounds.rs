@@ -19,8 +19,11 @@ impl Session {
         self.paths.on_bid(ctx.now, bid, &ctx.shared.reach)
     }
 
-    /// Gives back sockets, and gets those that a round wants; says which one the relay is to look at.
+    /// Goes on with rounds, gives back sockets, and gets those that a round wants; says which one the relay is to look at.
     pub(in crate::peer) fn drive_rounds(&mut self, ctx: &mut Context<'_>) -> Option<(usize, Link)> {
+        if !self.is_closing() {
+            self.paths.drive_rounds(ctx.now);
+        }
         for link in self.paths.take_retired() {
             ctx.spares.retire(link, ctx.events);
         }

@@ -67,6 +67,10 @@ impl Session {
         let (Via::Direct(pair), Datagram::Probe(_) | Datagram::Check(_)) = (out.via, &out.datagram) else {
             return true;
         };
+        // A range of ports may hold a relay's that shares the host.
+        if ctx.shared.reach.relays.contains(&pair.remote) {
+            return false;
+        }
         let bytes = if matches!(out.datagram, Datagram::Probe(_)) { PROBE_LEN } else { CHECK_LEN };
         self.paths.has_heard(pair) || ctx.restraint.allows(ctx.now, pair.remote.ip(), bytes)
     }
