@@ -13,6 +13,7 @@ mod binding;
 mod candidate;
 mod choice;
 mod evidence;
+mod floor;
 mod liveness;
 mod pattern;
 mod probe;

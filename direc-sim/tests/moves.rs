@@ -31,6 +31,8 @@ fn moved([relayed, direct]: [u64; 2], sender: usize) -> (Duration, f64) {
     scenario = scenario.incident(When::At(Duration::ZERO), Trouble::SeverDirect(0, 1), Some(OPENS));
     let outcome = run(&scenario, 1).unwrap();
     let [ours, theirs] = [sender, 1 - sender].map(|peer| outcome.peers[peer].connections.first().unwrap());
+    // The path that carries the load is not left for an equal one that is at rest.
+    assert_eq!(ours.paths.len(), 2, "{:?}", ours.paths);
     let at = ours.direct_at().unwrap();
     let (from, to) = (at + 150 * MS, at + 600 * MS);
     let rate = theirs.deliveries.bytes(from, to) as f64 * 8e-6 / (to - from).as_secs_f64();

@@ -29,8 +29,8 @@ impl Paths {
             return None;
         }
         let trusted = self.candidates.iter().filter(|candidate| candidate.is_trusted(now) && fits(candidate));
-        let timed = trusted.filter_map(|candidate| Some((candidate.pair, candidate.liveness()?.rtt())));
-        timed.min_by_key(|&(_, rtt)| rtt)
+        let timed = trusted.filter_map(|candidate| Some((candidate.pair, candidate.liveness()?.floor())));
+        timed.min_by_key(|&(_, floor)| floor)
     }
 
     /// Leaves a path that fails, as soon as another one answers: a radio that is silent altogether is no reason.
@@ -65,11 +65,11 @@ impl Paths {
 
     /// Takes a direct path that is clearly faster than the current one.
     fn improve(&mut self, now: Instant, pair: Pair) -> Option<PathEvent> {
-        let rtt = self.current_candidate()?.liveness()?.rtt();
+        let rtt = self.current_candidate()?.liveness()?.floor();
         let (numerator, denominator) = CLEARLY_FASTER;
         let limit = (rtt * numerator / denominator).min(rtt.saturating_sub(WORTH_IT));
         let (other, _) = self.best_direct(now, |candidate| {
-            candidate.pair != pair && candidate.liveness().is_some_and(|liveness| liveness.rtt() < limit)
+            candidate.pair != pair && candidate.liveness().is_some_and(|liveness| liveness.floor() < limit)
         })?;
         Some(self.move_to(now, Via::Direct(other), PathReason::Faster))
     }

@@ -63,6 +63,11 @@ impl Paths {
         quiet || (via != self.current && via == Via::Relay && self.relayed.liveness.silence(now) > NEWS)
     }
 
+    /// Whether a stream of packets comes in through the relay.
+    pub(crate) fn hears_relayed_stream(&self, now: Instant) -> bool {
+        self.relayed.liveness.hears_stream(now)
+    }
+
     /// Data that was sent at `sent` has been acknowledged. `waiting`: more of it has not.
     pub(crate) fn on_acknowledged(&mut self, now: Instant, sent: Instant, rtt: Duration, waiting: bool) {
         if self.alone_since.is_none_or(|since| sent < since) {

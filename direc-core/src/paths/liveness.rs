@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::floor::Floor;
+
 /// Data unanswered for this long, or one and a half round trips if that is longer, makes a path doubtful …
 const DOUBT: Duration = Duration::from_millis(120);
 /// … and for this long, or three round trips, failing: the data leaves as soon as another path answers.
@@ -29,6 +31,7 @@ const REST_PATIENCE: Duration = Duration::from_secs(16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Liveness {
     rtt: Duration,
+    floor: Floor,
     /// The last answer: proof that packets pass both ways.
     answered: Instant,
     /// The last authentic packet that came in, and how many came close after one another.
@@ -46,11 +49,17 @@ impl Liveness {
     /// A path whose round trip has just been proven.
     pub(super) fn new(now: Instant, rtt: Duration) -> Self {
         let (answered, heard, checked, unanswered_since) = (now, now, now, now);
-        Self { rtt, answered, heard, streak: 0, asked: None, checked, unanswered: 0, unanswered_since }
+        let floor = Floor::new(now, rtt);
+        Self { rtt, floor, answered, heard, streak: 0, asked: None, checked, unanswered: 0, unanswered_since }
     }
 
     pub(super) fn rtt(&self) -> Duration {
         self.rtt
+    }
+
+    /// The round trip without queues, by which paths compare.
+    pub(super) fn floor(&self) -> Duration {
+        self.floor.get()
     }
 
     /// An authentic packet came in. It says nothing of the way out.
@@ -58,6 +67,11 @@ impl Liveness {
         let close = now.saturating_duration_since(self.heard) < STREAM_GAP;
         self.streak = if close { self.streak.saturating_add(1) } else { 0 };
         self.heard = now;
+    }
+
+    /// Whether a stream of packets comes in.
+    pub(super) fn hears_stream(&self, now: Instant) -> bool {
+        self.streak >= STREAM && now.saturating_duration_since(self.heard) < STREAM_GAP
     }
 
     /// Data that wants an answer went out.
@@ -82,6 +96,7 @@ impl Liveness {
     /// Data came back, answered on the path after this time. `waiting`: more of it is unanswered.
     pub(super) fn on_acknowledged(&mut self, now: Instant, rtt: Duration, waiting: bool) {
         self.rtt = rtt;
+        self.floor.add(now, rtt);
         (self.answered, self.heard, self.unanswered) = (now, now, 0);
         self.asked = waiting.then_some(now);
     }
@@ -97,6 +112,7 @@ impl Liveness {
     pub(super) fn on_echo(&mut self, now: Instant, rtt: Duration) {
         // One sample among many, as in RFC 6298.
         self.rtt = (self.rtt * 7 + rtt) / 8;
+        self.floor.add(now, rtt);
         (self.answered, self.heard, self.unanswered) = (now, now, 0);
         // The path has answered. Data that is still missing will be sent again, and asks anew.
         self.asked = None;

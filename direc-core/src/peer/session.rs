@@ -440,7 +440,7 @@ impl Session {
         };
         let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
-        let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until()).min();
+        let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until(now)).min();
         let introduction = self.deadline.into_iter().chain(attachments).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()

@@ -15,6 +15,8 @@ use crate::{
 const LITTLE: u64 = 12_000;
 /// What is under way is waited for no longer than this.
 const LONGEST: Duration = Duration::from_millis(100);
+/// The other side has moved: this one is expected to follow within this time, and sends nothing meanwhile.
+const FOLLOW: Duration = Duration::from_millis(50);
 /// So often the old path's round trip is forgotten again: its last acknowledgements come one by one.
 const FORGETTINGS: u8 = 8;
 
@@ -24,6 +26,9 @@ pub(super) enum Drain {
     /// Nothing of the old path is left that matters.
     #[default]
     Over,
+    /// The other side has moved, then. Its acknowledgements come by the new path now: the old one's round trip, here as
+    /// it was before, is not to be measured any more, and a burst of them would call forth a burst of packets.
+    Foreseen { at: Instant, old: RoundTrip },
     /// Nothing goes out before then.
     Holding(Instant),
     /// The new path is in use, and from then on its first answer may come.
@@ -31,9 +36,27 @@ pub(super) enum Drain {
 }
 
 impl Drain {
+    /// The other side has moved. `old`: the round trip here before one of its packets came by the new path.
+    pub(super) fn foresee(&mut self, now: Instant, ledger: &Ledger, old: Option<RoundTrip>) {
+        if let (Self::Over, Some(old), false) = (*self, old, is_little(ledger)) {
+            *self = Self::Foreseen { at: now, old };
+        }
+    }
+
     /// A move has just been decided on, to a path with this round trip: whether something is to be waited for.
-    pub(super) fn new(now: Instant, why: &PathReason, ledger: &Ledger, rtt: Option<Duration>) -> Self {
-        until(now, why, ledger, rtt).map_or(Self::Over, Self::Holding)
+    pub(super) fn decided(self, now: Instant, why: &PathReason, ledger: &Ledger, rtt: Option<Duration>) -> Self {
+        let (since, old) = match self {
+            Self::Foreseen { at, old } if at + FOLLOW > now => (at, Some(old)),
+            _ => (now, ledger.round_trip()),
+        };
+        let works = |old: RoundTrip| ledger.acknowledged().is_some_and(|sent| sent + old.smoothed * 2 > now);
+        let left = matches!(why, PathReason::Direct | PathReason::Faster);
+        match (old, rtt) {
+            (Some(old), Some(rtt)) if left && works(old) && !is_little(ledger) => {
+                Some(since + ahead(old, rtt)).filter(|at| *at > now).map_or(Self::Over, Self::Holding)
+            }
+            _ => Self::Over,
+        }
     }
 
     /// The new path, with this round trip, is in use.
@@ -42,14 +65,30 @@ impl Drain {
         rtt.map_or(Self::Over, |rtt| Self::Settling { from: now + rtt * 7 / 8, left: FORGETTINGS })
     }
 
-    /// Until when nothing goes out.
-    pub(super) fn held_until(self) -> Option<Instant> {
-        if let Self::Holding(until) = self { Some(until) } else { None }
+    /// Whether a move is under way that waits.
+    pub(super) fn is_holding(self) -> bool {
+        matches!(self, Self::Holding(_))
+    }
+
+    /// Until when nothing goes out, if that is not over.
+    pub(super) fn held_until(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Holding(until) => Some(until),
+            Self::Foreseen { at, .. } => Some(at + FOLLOW).filter(|until| *until > now),
+            Self::Over | Self::Settling { .. } => None,
+        }
     }
 
     /// Whether the waiting has come to its end.
     pub(super) fn is_due(self, now: Instant, ledger: &Ledger) -> bool {
-        self.held_until().is_some_and(|until| until <= now || ledger.under_way() == 0)
+        matches!(self, Self::Holding(until) if until <= now || ledger.under_way() == 0)
+    }
+
+    /// Something that was sent on the new path has arrived.
+    pub(super) fn on_answered(&mut self) {
+        if matches!(self, Self::Settling { .. }) {
+            *self = Self::Over;
+        }
     }
 
     /// A packet comes in: whether round trips measured so far are the old path's, and the next may be the new one's.
@@ -59,17 +98,6 @@ impl Drain {
         *left -= u8::from(due);
         due
     }
-}
-
-/// When packets sent on a path with this round trip overtake nothing any more, if they would now.
-fn until(now: Instant, why: &PathReason, ledger: &Ledger, rtt: Option<Duration>) -> Option<Instant> {
-    let old = ledger.round_trip()?;
-    let works = ledger.acknowledged().is_some_and(|sent| sent + old.smoothed * 2 > now);
-    let left = matches!(why, PathReason::Direct | PathReason::Faster);
-    if !works || !left || is_little(ledger) {
-        return None;
-    }
-    Some(now + ahead(old, rtt?)).filter(|at| *at > now)
 }
 
 /// By how much a packet on a path with this round trip would be there before those of the old path.

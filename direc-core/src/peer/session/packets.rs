@@ -75,10 +75,13 @@ impl Session {
         self.paths.count(via, 0, packet.len());
         let news = (!self.direct_heard && via != Via::Relay) || self.paths.wants_evidence(now, via);
         let before = if news && !self.is_closing() { Some(self.authenticated()) } else { None };
-        let acknowledged = self.ledger.acknowledged();
+        let (acknowledged, rtt) = (self.ledger.acknowledged(), self.ledger.round_trip());
         self.forget_old_rtt(now);
         self.handle_quic(ecn, packet, ctx)?;
         if before.is_some_and(|before| self.authenticated() > before) {
+            if self.is_established() && via != Via::Relay && self.paths.direct().is_none() {
+                self.drain.foresee(now, &self.ledger, rtt);
+            }
             self.on_authentic(via, ctx);
         }
         if let Some(sent) = self.ledger.acknowledged().filter(|_| self.ledger.acknowledged() != acknowledged) {
@@ -90,8 +93,8 @@ impl Session {
     /// What was sent at `sent` has arrived.
     fn on_acknowledged(&mut self, sent: Instant, ctx: &mut Context<'_>) {
         self.nudge = self.nudge.filter(|nudge| !nudge.is_answered_by(sent));
-        if self.nudge.is_none() && self.drain.held_until().is_none() {
-            self.drain = Drain::Over;
+        if self.nudge.is_none() {
+            self.drain.on_answered();
         }
         let rtt = self.connection().map_or(Duration::ZERO, quinn_proto::Connection::rtt);
         self.paths.on_acknowledged(ctx.now, sent, rtt, self.ledger.is_waiting());
@@ -241,8 +244,8 @@ impl Session {
             self.refresh_quic(ctx.now);
             return;
         }
-        self.drain = Drain::new(ctx.now, &self.paths.chosen().1, &self.ledger, self.paths.rtt());
-        if self.drain.held_until().is_none() {
+        self.drain = self.drain.decided(ctx.now, &self.paths.chosen().1, &self.ledger, self.paths.rtt());
+        if !self.drain.is_holding() {
             self.refresh_quic(ctx.now);
         }
         if self.announced {

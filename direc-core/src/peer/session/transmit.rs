@@ -119,13 +119,17 @@ impl Session {
         let established = matches!(self.state, State::Established | State::Closing);
         match self.paths.route(now, !established) {
             Route::Hold if self.is_closing() && self.attachments.current.is_some() => Route::Relay,
-            // A copy that went straight would overtake all that is under way through the relay.
-            Route::Both if established && self.paths.direct().is_none() && !drain::is_little(&self.ledger) => {
-                Route::Relay
-            }
-            _ if self.drain.held_until().is_some() && !self.is_closing() => Route::Hold,
+            Route::Both if established && self.paths.direct().is_none() && !self.may_copy(now) => Route::Relay,
+            _ if self.drain.held_until(now).is_some() && !self.is_closing() => Route::Hold,
             route => route,
         }
+    }
+
+    /// Whether a copy that goes straight does no harm. One of data would overtake all that is under way through the
+    /// relay; and one of an acknowledgement would be there before its time, whereby the other side, which sends,
+    /// mismeasures its path and sends more than that holds.
+    fn may_copy(&self, now: Instant) -> bool {
+        drain::is_little(&self.ledger) && !self.paths.hears_relayed_stream(now)
     }
 
     /// Frames sent so far that want an acknowledgement (RFC 9000, section 13.2.1).
