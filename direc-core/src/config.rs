@@ -1,10 +1,10 @@
 //! The settings of both nodes, with their defaults and the limits that stand behind them.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{KeyLog, crypto::CryptoProvider};
 
-use crate::{Identity, NodeId};
+use crate::{Identity, NodeId, PeerName};
 
 /// Where a relay is and which key it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +235,8 @@ pub struct RelayConfig {
     pub delay: Duration,
     /// How long P4 may take to answer an offer (S6). 65 s: longer than the peers' own wait, so that theirs speaks.
     pub answer_deadline: Duration,
+    /// What its peers are called; [`Relay::set_names`](crate::Relay::set_names) changes it. Empty.
+    pub names: BTreeMap<PeerName, NodeId>,
     /// The limits.
     pub limits: RelayLimits,
 }
@@ -250,6 +252,7 @@ impl RelayConfig {
             knock_port: None,
             delay: Duration::ZERO,
             answer_deadline: Duration::from_secs(65),
+            names: BTreeMap::new(),
             limits: RelayLimits::default(),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use quinn_proto::{EcnCodepoint, StreamEvent};
 
 use crate::{
-    CloseReason, ConnectError, DirectFailure, Nature, NodeId, PortMapping, RefuseReason, RelayError,
+    CloseReason, ConnectError, DirectFailure, Nature, NodeId, PeerName, PortMapping, RefuseReason, RelayError,
     step::{Role, Step},
 };
 
@@ -234,6 +234,15 @@ pub enum PeerEvent {
         relay: SocketAddr,
         /// By which link.
         link: Link,
+    },
+    /// A relay's answer to [`Peer::resolve`](crate::Peer::resolve).
+    Resolved {
+        /// Which relay.
+        relay: SocketAddr,
+        /// The name.
+        name: PeerName,
+        /// Who is called so there; `None`: nobody, as far as this peer may know.
+        id: Option<NodeId>,
     },
     /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {

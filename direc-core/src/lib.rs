@@ -21,6 +21,7 @@ mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod identity;
+mod name;
 mod paths;
 mod peer;
 mod portmap;
@@ -46,6 +47,7 @@ pub use event::{
     WakeReason,
 };
 pub use identity::{Identity, KEY_LEN, NodeId};
+pub use name::{NameError, PeerName};
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};

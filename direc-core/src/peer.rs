@@ -8,6 +8,7 @@ mod cookies;
 mod introduction;
 mod introductions;
 mod knock;
+mod names;
 mod nature;
 mod registration;
 mod restraint;

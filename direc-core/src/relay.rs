@@ -5,6 +5,7 @@ mod forward;
 mod introduction;
 mod introductions;
 mod knocks;
+mod names;
 mod newcomers;
 mod promises;
 mod punch;
@@ -545,6 +546,7 @@ impl Relay {
                 }
                 Some(Received::Message(Message::Local(local))) => self.on_local(handle, &local.addresses),
                 Some(Received::Message(Message::Knock(knock))) => self.on_knock(handle, knock.cookie),
+                Some(Received::Message(Message::Resolve(resolve))) => self.on_resolve(handle, resolve.name),
                 Some(Received::Message(_) | Received::Bad(_)) => {
                     return self.dismiss(handle, close_code::MISBEHAVED, b"a message that does not belong there");
                 }

@@ -272,6 +272,7 @@ impl PeerHost {
                 }
             }
             PeerEvent::RelayLost { error, .. } => format!("relay lost: {error}"),
+            PeerEvent::Resolved { name, id, .. } => return What::Detail(format!("{name} is {id:?}")),
             PeerEvent::Observed { port, address } => {
                 return What::Detail(format!("seen as {address} at hole-punch port {port}"));
             }

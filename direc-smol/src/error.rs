@@ -3,7 +3,7 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use bytes::Bytes;
-use direc_core::{CloseReason, ConfigError, IdError};
+use direc_core::{CloseReason, ConfigError, IdError, NodeId, RelayError};
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -304,5 +304,41 @@ fn kind_of(reason: &CloseReason) -> io::ErrorKind {
         CloseReason::TimedOut => io::ErrorKind::TimedOut,
         CloseReason::Reset => io::ErrorKind::ConnectionReset,
         _ => io::ErrorKind::ConnectionAborted,
+    }
+}
+
+/// Who a relay says is called by a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Which relay says so: its key.
+    pub relay: NodeId,
+    /// Who it is.
+    pub id: NodeId,
+}
+
+/// Why a name leads to nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// No relay that knows this peer knows the name, or would say so.
+    Unknown,
+    /// There is no relay to ask.
+    Relay(RelayError),
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("the relay knows nobody of that name"),
+            Self::Relay(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+impl From<RelayError> for ResolveError {
+    fn from(error: RelayError) -> Self {
+        Self::Relay(error)
     }
 }

@@ -1,6 +1,7 @@
 //! Where a peer's events go: from direc-core's one queue to the tasks that wait for them.
 
 mod conn;
+mod names;
 mod relay_state;
 mod streams;
 
@@ -15,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 pub(crate) use conn::{Conn, PathCursor};
 use direc_core::{
     Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, Link, MisuseError, NodeId, Path,
-    PathStatus, Peer, PeerEvent, RelayError, Role, Transmit, quic_types::VarInt,
+    PathStatus, Peer, PeerEvent, RelayAddress, RelayError, Role, Transmit, quic_types::VarInt,
 };
 use relay_state::RelayStates;
 pub(crate) use streams::End;
@@ -41,6 +42,9 @@ const BUSY: (u32, &[u8]) = (0, b"too many connections wait to be accepted");
 pub(crate) struct PeerMachine {
     pub(crate) core: Peer,
     pub(crate) relays: RelayStates,
+    /// The relays' keys, the preferred one's first.
+    keys: Vec<(SocketAddr, NodeId)>,
+    names: names::Answers,
     pub(crate) feed: Feed<PeerNews>,
     pub(crate) signals: Arc<PeerSignals>,
     /// The socket's local address.
@@ -83,10 +87,12 @@ pub(crate) enum Next<T> {
 
 impl PeerMachine {
     /// Around a peer that registers at these relays, on a socket that is bound so.
-    pub(crate) fn new(core: Peer, relays: impl IntoIterator<Item = SocketAddr>, bound: SocketAddr) -> Self {
+    pub(crate) fn new(core: Peer, relays: &[RelayAddress], bound: SocketAddr) -> Self {
         Self {
             core,
-            relays: RelayStates::new(relays),
+            relays: RelayStates::new(relays.iter().map(|relay| relay.address)),
+            keys: relays.iter().map(|relay| (relay.address, relay.key)).collect(),
+            names: names::Answers::new(),
             feed: Feed::new(),
             signals: Arc::default(),
             bound,
@@ -225,6 +231,10 @@ impl PeerMachine {
             }
             PeerEvent::RelayDraining { relay, within } => {
                 self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
+            }
+            PeerEvent::Resolved { relay, name, id } => {
+                self.on_resolved(relay, &name, id);
+                wakes.ring(&self.signals.relay);
             }
             PeerEvent::Tunnel { relay, wanted } => self.wishes.set(relay, wanted, wakes),
             PeerEvent::Way { relay, link } => {

@@ -50,13 +50,16 @@ mod sockets;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature,
-    NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason,
-    RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TlsPin, TransportConfig, UrlError,
+    DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping,
+    NameError, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerName, PeerTiming,
+    PortAssignment, PortMapping, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step,
+    StepTaken, TlsPin, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };
-pub use error::{BindError, KeyFileError, ReadError, ReadToEndError, SendDatagramError, WriteError};
+pub use error::{
+    BindError, KeyFileError, Named, ReadError, ReadToEndError, ResolveError, SendDatagramError, WriteError,
+};
 pub use https::{HttpsError, HttpsKey, HttpsKeyError, HttpsRelay, Proxy, ProxyError, Trust, bootstrap};
 pub use key::{ephemeral_key, load_or_create_key};
 pub use news::{PathNews, PathWatch, PeerNews, RelayNews, RelayWatch, Watch};

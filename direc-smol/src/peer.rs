@@ -8,13 +8,13 @@ use std::{
 };
 
 use direc_core::{
-    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerTiming,
+    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerName, PeerTiming,
     PortMapping, RelayError, RelayUrl, TransportConfig,
 };
 use rustls::KeyLog;
 
 use crate::{
-    BindError, Connection, ConnectionStatus, HttpsRelay, Watch, driver,
+    BindError, Connection, ConnectionStatus, HttpsRelay, Named, ResolveError, Watch, driver,
     https::make_tunnels,
     hub::{Next, PeerMachine},
     network::Network,
@@ -125,6 +125,7 @@ impl Peer {
         let https: Vec<_> = relays.iter().map(|(index, _)| options.https.get(*index).cloned().flatten()).collect();
         let mut config = PeerConfig::new(options.identity, relays[0].1, provider::provider());
         config.relays = relays.into_iter().map(|(_, relay)| relay).collect();
+        let at = config.relays.clone();
         config.tunnels = https.iter().map(Option::is_some).collect();
         config.consent = options.consent;
         config.timing = options.timing;
@@ -132,7 +133,7 @@ impl Peer {
         config.key_log = options.key_log;
 
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
-        let mut machine = PeerMachine::new(core, addresses.clone(), bound);
+        let mut machine = PeerMachine::new(core, &at, bound);
         let (id, signals, wishes) = (machine.core.id(), machine.signals.clone(), machine.wishes.clone());
         let ways = addresses.iter().copied().zip(https).collect();
         let at_home = addresses.iter().all(|relay| relay.ip().is_loopback());
@@ -180,6 +181,25 @@ impl Peer {
     async fn relay_outcome(&self, warm: bool) -> Result<(), RelayError> {
         let since = self.guard.look(|machine| machine.relays.told());
         self.signals.relay.wait_for(|| self.guard.look(|machine| machine.relays.outcome(warm, &since))).await
+    }
+
+    /// Who is called so at the relays: the first one's word, in their order, that knows anybody of that name. It proves
+    /// nothing; a program should remember who it was and refuse a change.
+    ///
+    /// Works before the registration is done, too, and waits for it.
+    ///
+    /// # Errors
+    /// [`ResolveError::Unknown`] if all relays that know this peer know nobody of that name; [`ResolveError::Relay`] if
+    /// the next attempt to register has failed at all of them.
+    pub async fn resolve(&self, name: &PeerName) -> Result<Named, ResolveError> {
+        let since = self.guard.call(|machine, now| {
+            machine.resolve(now, name);
+            machine.relays.told()
+        });
+        let look = |machine: &mut PeerMachine| {
+            machine.resolved(name).or_else(|| Some(Err(machine.relays.outcome(false, &since)?.err()?.into())))
+        };
+        self.signals.relay.wait_for(|| self.guard.look(look)).await
     }
 
     /// Connects to another peer: done when it has accepted and its key is proven.

@@ -1,6 +1,7 @@
 //! A relay on real sockets.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -9,7 +10,8 @@ use std::{
 
 use bytes::BytesMut;
 use direc_core::{
-    Arrival, ConfigError, Identity, Link, NodeId, RelayConfig, RelayEvent, RelayLimits, RelayStats, RelayUrl, Transmit,
+    Arrival, ConfigError, Identity, Link, NodeId, PeerName, RelayConfig, RelayEvent, RelayLimits, RelayStats, RelayUrl,
+    Transmit,
 };
 use rustls::KeyLog;
 
@@ -42,6 +44,8 @@ pub struct RelayOptions {
     pub delay: Duration,
     /// Where its UDP sockets are reached, a name or an address, if not at the host whose HTTPS port describes it.
     pub public_host: Option<String>,
+    /// What its peers are called; [`RelayServer::set_names`] changes it.
+    pub names: BTreeMap<PeerName, NodeId>,
     /// The limits.
     pub limits: RelayLimits,
     /// Where to answer HTTPS, for peers that UDP does not reach; port 0: the system picks. `None`, the default: nowhere.
@@ -59,6 +63,7 @@ impl RelayOptions {
             punch_ports: Vec::new(),
             knock_port: Some(0),
             delay: Duration::ZERO,
+            names: BTreeMap::new(),
             limits: RelayLimits::default(),
             https: None,
             public_host: None,
@@ -97,6 +102,7 @@ impl RelayServer {
         let mut config = RelayConfig::new(options.identity, ports, provider::provider());
         config.knock_port = knock.map(|address| address.port());
         config.delay = options.delay;
+        config.names = options.names;
         config.limits = options.limits;
         config.key_log = options.key_log;
 
@@ -113,6 +119,11 @@ impl RelayServer {
             serve(node, listener, describe(id, local.port(), options.public_host, ports))?;
         }
         Ok(Self { guard, id, local, punch, knock, https })
+    }
+
+    /// What its peers are called from now on.
+    pub fn set_names(&self, names: BTreeMap<PeerName, NodeId>) {
+        self.guard.call(|machine, now| machine.core.set_names(now, names));
     }
 
     /// The relay's ID.

@@ -20,7 +20,7 @@ use tunnel::{By, Ways};
 use twice::Twice;
 
 use crate::{
-    ConfigError, Link, NodeId, RelayError, Transmit,
+    ConfigError, Link, NodeId, PeerName, RelayError, Transmit,
     config::{Consent, RelayAddress},
     drops::DropReason,
     quic::{
@@ -32,7 +32,7 @@ use crate::{
     rng::Rng,
     wire::{
         datagram::Cookie,
-        message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register},
+        message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register, Resolve, Resolved},
     },
 };
 
@@ -79,6 +79,8 @@ pub(super) enum ControlEvent {
     Seen(SocketAddr),
     /// The relay has knocked.
     Knocked(Cookie),
+    /// The relay knows this name, or does not.
+    Resolved(Resolved),
     /// The relay asks to be left within that time.
     Draining(Duration),
     Lost(RelayError),
@@ -313,6 +315,11 @@ impl Control {
         self.say(&Message::Knock(Knock { cookie }));
     }
 
+    /// Asks P3 who is called so.
+    pub(super) fn resolve(&mut self, name: PeerName) {
+        self.say(&Message::Resolve(Resolve { name }));
+    }
+
     fn say(&mut self, message: &Message) {
         if let State::Registered { handle, stream } = &mut self.state
             && let Some(connection) = self.quic.get_mut(*handle)
@@ -499,6 +506,10 @@ impl Control {
             (state @ State::Registered { .. }, Message::Knocked(knock)) => {
                 self.state = state;
                 self.events.push(ControlEvent::Knocked(knock.cookie));
+            }
+            (state @ State::Registered { .. }, Message::Resolved(resolved)) => {
+                self.state = state;
+                self.events.push(ControlEvent::Resolved(resolved));
             }
             (state @ State::Registered { .. }, Message::Drain(drain)) => {
                 self.state = state;

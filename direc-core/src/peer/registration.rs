@@ -1,7 +1,7 @@
 //! A peer's registration at one relay: the control connection, and the cookies that keep it warm (S7, ahead of time).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use super::{
     shared::StepAbout,
 };
 use crate::{
-    ConnId, Link, PeerEvent, RelayError,
+    ConnId, Link, PeerEvent, PeerName, RelayError,
     drops::DropReason,
     quic::tls::late_token,
     step::{Role, Step},
@@ -51,6 +51,8 @@ pub(super) struct Registration {
     pub(super) opened: BTreeMap<StreamId, Opened>,
     /// The relay is going down: by when.
     pub(super) draining: Option<Instant>,
+    /// Names that it has been asked for, or will be.
+    pub(super) names: BTreeSet<PeerName>,
 }
 
 impl Registration {
@@ -67,6 +69,7 @@ impl Registration {
             observed: BTreeMap::new(),
             opened: BTreeMap::new(),
             draining: None,
+            names: BTreeSet::new(),
         }
     }
 
@@ -98,6 +101,7 @@ impl Peer {
             ControlEvent::Observed(observed) => self.on_observed(relay, &observed),
             ControlEvent::Seen(address) => self.on_seen(relay, address),
             ControlEvent::Knocked(cookie) => self.relays[relay].knock.on_knocked(self.now, &cookie),
+            ControlEvent::Resolved(resolved) => self.on_resolved(relay, resolved),
             ControlEvent::Draining(within) => self.on_draining(relay, within),
             ControlEvent::Tunnel { wanted } => self.events.push_back(PeerEvent::Tunnel { relay, wanted }),
             ControlEvent::Way(link) => self.on_way(relay, link),
@@ -123,6 +127,7 @@ impl Peer {
         (registration.refresh_at, registration.refreshed_at) = (Some(self.now), None);
         self.events.push_back(PeerEvent::Registered { relay: self.shared.relay(relay) });
         self.refresh(relay);
+        self.ask_names(relay);
         let now = self.now;
         for conn in self.conns() {
             self.with_session(conn, |session, _| session.on_relay_registered(now));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use ciborium::Value;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{NodeId, RefuseReason, wire::datagram::Cookie};
+use crate::{NodeId, PeerName, RefuseReason, wire::datagram::Cookie};
 
 /// The protocol's version.
 pub(crate) const VERSION: u64 = 1;
@@ -96,6 +96,20 @@ pub(crate) struct Registered {
 pub(crate) struct Knock {
     #[serde(with = "serde_bytes")]
     pub(crate) cookie: Cookie,
+}
+
+/// Peer to relay, on the registration stream: who is called so?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resolve {
+    pub(crate) name: PeerName,
+}
+
+/// Relay to peer, on the registration stream: this one, or nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Resolved {
+    pub(crate) name: PeerName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<NodeId>,
 }
 
 /// Peer to relay: this cookie is about to arrive (S7).
@@ -207,6 +221,8 @@ pub(crate) enum Message {
     Knock(Knock),
     /// Relay to peer: it has.
     Knocked(Knock),
+    Resolve(Resolve),
+    Resolved(Resolved),
     Initiate(Initiate),
     GoAhead(GoAhead),
     Offer(Offer),
@@ -233,6 +249,8 @@ impl Message {
             Self::Drain(_) => "drain",
             Self::Knock(_) => "knock",
             Self::Knocked(_) => "knocked",
+            Self::Resolve(_) => "resolve",
+            Self::Resolved(_) => "resolved",
             Self::Initiate(_) => "initiate",
             Self::GoAhead(_) => "go-ahead",
             Self::Offer(_) => "offer",
@@ -253,6 +271,8 @@ impl Message {
             Self::Seen(body) => encode(kind, body),
             Self::Drain(body) => encode(kind, body),
             Self::Knock(body) | Self::Knocked(body) => encode(kind, body),
+            Self::Resolve(body) => encode(kind, body),
+            Self::Resolved(body) => encode(kind, body),
             Self::Initiate(body) => encode(kind, body),
             Self::GoAhead(body) => encode(kind, body),
             Self::Offer(body) => encode(kind, body),
@@ -289,6 +309,8 @@ impl Message {
             "drain" => Self::Drain(decode(body)?),
             "knock" => Self::Knock(decode(body)?),
             "knocked" => Self::Knocked(decode(body)?),
+            "resolve" => Self::Resolve(decode(body)?),
+            "resolved" => Self::Resolved(decode(body)?),
             "initiate" => Self::Initiate(decode(body)?),
             "go-ahead" => Self::GoAhead(decode(body)?),
             "offer" => Self::Offer(decode(body)?),

@@ -1,0 +1,57 @@
+//! Peers found by a name that the relay knows, on real sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use direc_smol::{Consent, Named, Peer, PeerName, PeerOptions, RelayError, RelayUrl, ResolveError, ephemeral_key};
+
+fn name(text: &str) -> PeerName {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_name_leads_to_who_is_called_so_and_another_to_nobody() {
+    run(async {
+        let relay = relay();
+        let server = peer(&relay, Consent::Any).await;
+        relay.set_names([(name("office-server"), server.id())].into());
+        // Not registered yet: the question waits for that.
+        let client = Peer::bind(options(&relay, Consent::Closed)).await.unwrap();
+        let named = client.resolve(&name("office-server")).await.unwrap();
+        assert_eq!(named, Named { relay: relay.id(), id: server.id() });
+        assert_eq!(client.resolve(&name("office")).await, Err(ResolveError::Unknown));
+        client.connect(named.id).await.unwrap();
+    });
+}
+
+#[test]
+fn the_first_relays_word_counts_and_the_second_one_is_asked_where_it_has_none() {
+    run(async {
+        let (first, second) = (relay(), relay());
+        let server = peer(&first, Consent::Any).await;
+        first.set_names([(name("printer"), server.id())].into());
+        second.set_names([(name("printer"), nobody()), (name("scanner"), nobody())].into());
+        let settings = options(&first, Consent::Closed).with_relay(second.url(None));
+        let client = Peer::bind(settings).await.unwrap();
+        while client.relay_distances().len() < 2 {
+            pause(1).await;
+        }
+        let scanner = client.resolve(&name("scanner")).await.unwrap();
+        assert_eq!(scanner, Named { relay: second.id(), id: nobody() });
+        let printer = client.resolve(&name("printer")).await.unwrap();
+        assert_eq!(printer.id, server.id());
+    });
+}
+
+#[test]
+fn without_a_relay_there_is_nobody_to_ask() {
+    run(async {
+        let relay = relay();
+        let url = RelayUrl::new("127.0.0.1", relay.local_addr().port(), nobody()).unwrap();
+        let client = Peer::bind(PeerOptions::new(ephemeral_key().unwrap(), url)).await.unwrap();
+        let error = client.resolve(&name("printer")).await.unwrap_err();
+        assert!(matches!(error, ResolveError::Relay(RelayError::WrongKey { .. })), "{error}");
+    });
+}
