@@ -3,7 +3,8 @@
 
     tests/portmap.py [--bin target/release]
 
-Once with PCP, and once with NAT-PMP, for which packets of PCP's version are dropped at the router. Needs root, iproute2,
+With PCP; with NAT-PMP, for which packets of PCP's version are dropped at the router; and with UPnP-IGD of both versions,
+for which miniupnpd speaks neither of the others. Needs root, iproute2,
 nftables and miniupnpd (Debian: miniupnpd-nftables). Exit code: 0 right; 1 not; 2 it could not run.
 """
 
@@ -33,10 +34,11 @@ chain postrouting_miniupnpd { }
 }
 """
 WITHOUT_PCP = 'udp dport 5351 @th,64,8 2 drop;'
+DATAGRAMS = "enable_natpmp=yes\nenable_upnp=no"
+IGD = "enable_natpmp=no\nenable_upnp=yes\nforce_igd_desc_v1=%s"
 CONFIG = f"""ext_ifname=wan
 listening_ip=lan
-enable_natpmp=yes
-enable_upnp=no
+%s
 secure_mode=yes
 upnp_table_name=filter
 upnp_nat_table_name=filter
@@ -100,13 +102,13 @@ def event(program, name):
     raise RuntimeError(f"ended without {name}")
 
 
-def run(binaries, protocol, rules):
+def run(binaries, protocol, rules, speaks):
     place, wrong = Place(rules), []
     signal.alarm(60)
     try:
         config = os.path.join(place.folder, "miniupnpd.conf")
         with open(config, "w", encoding="utf-8") as file:
-            file.write(CONFIG)
+            file.write(CONFIG % speaks)
         place.start("router", f"miniupnpd -d -f {config} -P {place.folder}/pid")
         time.sleep(1)
         relay = place.start("net", f"{binaries}/relay --listen {RELAY}:4433 --json", subprocess.PIPE)
@@ -144,8 +146,13 @@ def main():
         print(f"portmap: NOT RUN, missing: {', '.join(missing)}", file=sys.stderr)
         return 2
     failed = False
-    for protocol, rules in (("PCP", RULES % ""), ("NAT-PMP", RULES % WITHOUT_PCP)):
-        wrong = run(os.path.abspath(options.bin), protocol, rules)
+    for protocol, rules, speaks in (
+        ("PCP", RULES % "", DATAGRAMS),
+        ("NAT-PMP", RULES % WITHOUT_PCP, DATAGRAMS),
+        ("UPnP-IGD", RULES % "", IGD % "no"),
+        ("UPnP-IGD", RULES % "", IGD % "yes"),
+    ):
+        wrong = run(os.path.abspath(options.bin), protocol, rules, speaks)
         print(f"{protocol:>8} {'WRONG: ' + '; '.join(wrong) if wrong else 'right'}", flush=True)
         failed |= bool(wrong)
     return 1 if failed else 0
