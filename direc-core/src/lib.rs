@@ -21,6 +21,7 @@ mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod identity;
+mod nat64;
 mod paths;
 mod peer;
 mod portmap;
@@ -46,6 +47,7 @@ pub use event::{
     WakeReason,
 };
 pub use identity::{Identity, KEY_LEN, NodeId};
+pub use nat64::Nat64Prefix;
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapRequest, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};

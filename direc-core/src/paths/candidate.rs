@@ -1,9 +1,6 @@
 //! One address at which the other peer may be reached, and what is known of it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Pair, liveness::Liveness, record::Record};
 use crate::wire::datagram::Nonce;
@@ -328,22 +325,6 @@ impl Candidate {
         self.doubled += u32::from(allowed);
         allowed
     }
-}
-
-/// Whether an address that a message named may be probed at all: somebody else's choice must not make us send to
-/// places where nobody's NAT is.
-pub(super) fn is_plausible(address: SocketAddr, reach: &super::Reach) -> bool {
-    let ip = address.ip();
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    let pointless = address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast || link_local;
-    // Loopback is a peer's address only where the relay sees it from there too.
-    let foreign_loopback = ip.is_loopback() && !reach.relays.iter().any(|relay| relay.ip().is_loopback());
-    let family = if address.is_ipv4() { reach.v4 } else { reach.v6 };
-    !pointless && !foreign_loopback && family && !reach.relays.contains(&address)
 }
 
 #[cfg(test)]
