@@ -147,6 +147,8 @@ pub struct NatConfig {
     pub mtu: u16,
     /// Whether hosts on its inside cannot reach each other but through it: client isolation.
     pub isolates: bool,
+    /// Whether its inside speaks IPv6 and has IPv4 behind 64:ff9b::/96 (RFC 6146): a NAT64, if it translates at all.
+    pub nat64: bool,
 }
 
 impl NatConfig {
@@ -169,6 +171,7 @@ impl NatConfig {
         new_flows: None,
         mtu: 1500,
         isolates: false,
+        nat64: false,
     };
 
     /// A NAT of this mapping, filtering and port assignment. As RFC 4787 has it no two hosts share a port, except where
@@ -191,6 +194,11 @@ impl NatConfig {
             Some(Translation { ports: Ports::Preserved, overloading: true, .. }) | None => Dependence::Endpoint,
             Some(translation) => translation.mapping,
         }
+    }
+
+    /// Whether it is between IPv6 inside and IPv4 outside.
+    pub fn is_nat64(&self) -> bool {
+        self.nat64 && self.translation.is_some()
     }
 
     /// Whether it lets UDP out to where peers are.

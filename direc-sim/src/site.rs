@@ -69,6 +69,8 @@ pub(crate) struct Site {
     index: u16,
     v6: bool,
     translated: bool,
+    /// Hosts behind a NAT64 have IPv6 addresses, by which nobody else reaches them.
+    nat64: bool,
 }
 
 impl Site {
@@ -115,13 +117,16 @@ impl Site {
             index,
             v6: config.v6 && !translated,
             translated,
+            nat64: config.boxes.first().is_some_and(NatConfig::is_nat64),
         }
     }
 
     /// The address the next host gets: a private one behind a NAT, else a public one.
     pub(crate) fn next_address(&self) -> IpAddr {
         let number = u8::try_from(self.leases.len()).unwrap_or(u8::MAX).saturating_add(10);
-        if self.translated {
+        if self.nat64 {
+            public_address(self.index, number, true)
+        } else if self.translated {
             let [_, site] = self.index.to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(192, 168, site, number))
         } else {

@@ -28,6 +28,7 @@ use crate::{
     site::{Site, SiteConfig},
     trace::{Keep, Trace},
 };
+pub(crate) use route::embedded;
 use tunnel::{Tunnel, TunnelEvent};
 
 /// A site's number.

@@ -6,14 +6,14 @@ use super::{Dependence, Egress, Hairpin, NatConfig, Pooling, Ports, Timeouts, Tr
 
 /// The names that [`stack`] knows, for people.
 pub const NAMES: &str = "none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, \
-    overload, parity, udp-blocked, udp-443-only, short-timeout, fw, fw4, fw6; \
+    overload, parity, udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; \
     {eim,adm,apdm}-{eif,adf,apdf}, then -x (random ports), -seq, -busy, -block or -parity; \
     double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row; and to any of them +MOD: hairpin, \
     hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound, limit, paired, arbitrary, \
-    small-mtu";
+    small-mtu, nat64";
 
 /// All names of one box that are words of their own: what tables go through.
-pub const SINGLE: [&str; 19] = [
+pub const SINGLE: [&str; 20] = [
     "easy",
     "strict",
     "sym",
@@ -29,6 +29,7 @@ pub const SINGLE: [&str; 19] = [
     "udp-blocked",
     "udp-443-only",
     "short-timeout",
+    "nat64",
     "fw",
     "fw4",
     "fw6",
@@ -71,12 +72,15 @@ pub fn stack(name: &str) -> Option<Vec<NatConfig>> {
         let home = one(home).and_then(|home| modified(home, mods))?;
         return Some(vec![home, one(carrier)?]);
     }
-    name.split('/')
+    let boxes: Option<Vec<NatConfig>> = name
+        .split('/')
         .map(|part| match part.split_once('+') {
             Some((base, mods)) => modified(one(base)?, Some(mods)),
             None => one(part),
         })
-        .collect()
+        .collect();
+    // A NAT64's inside is where its hosts are.
+    boxes.filter(|boxes| !boxes.iter().skip(1).any(|config| config.nat64))
 }
 
 /// One box by its name, without modifiers.
@@ -100,6 +104,8 @@ fn one(name: &str) -> Option<NatConfig> {
         "udp-blocked" => modified(easy, Some("blocked"))?,
         "udp-443-only" => modified(easy, Some("443"))?,
         "short-timeout" => modified(easy, Some("short"))?,
+        // As RFC 6146 wants it.
+        "nat64" => modified(one("eim-adf-x")?, Some("nat64"))?,
         _ => {
             let mut parts = name.split('-');
             let mapping = match parts.next()? {
@@ -151,6 +157,7 @@ fn modified(mut config: NatConfig, mods: Option<&str>) -> Option<NatConfig> {
             "paired" => config = translating(config, |t| (t.addresses, t.pooling) = (4, Pooling::Paired)),
             "arbitrary" => config = translating(config, |t| (t.addresses, t.pooling) = (4, Pooling::Arbitrary)),
             "small-mtu" => config.mtu = SMALL_MTU,
+            "nat64" => config.nat64 = true,
             _ => return None,
         }
     }
@@ -184,7 +191,19 @@ mod tests {
         }
         assert_eq!(stack("none"), Some(vec![]));
         assert_eq!(stack("double-eim").map(|s| s.len()), Some(2));
-        for wrong in ["", "eim", "eim-", "easy/", "eim-eif-y", "eim-eif-x-x", "Easy", "easy+", "easy+v6", "none+ban"] {
+        for wrong in [
+            "",
+            "eim",
+            "eim-",
+            "easy/",
+            "eim-eif-y",
+            "eim-eif-x-x",
+            "Easy",
+            "easy+",
+            "easy+v6",
+            "none+ban",
+            "easy/nat64",
+        ] {
             assert_eq!(stack(wrong), None, "{wrong:?}");
         }
     }

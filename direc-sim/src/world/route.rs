@@ -1,6 +1,11 @@
 //! The way of a packet: out through its site's boxes, across the internet, in through the other site's boxes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use direc_core::Nat64Prefix;
 
 use super::{Event, Hop, HostId, SiteId, Wire, World, wire};
 use crate::{
@@ -59,10 +64,15 @@ impl World {
             if packet.ip_len() > nat.config().mtu.into() {
                 return self.lose(DropCause::TooBig, packet);
             }
+            let nat64 = nat.config().is_nat64();
+            if nat64 {
+                let Some(dst) = extracted(packet.dst) else { return self.lose(DropCause::NoRoute, packet) };
+                packet.dst = dst;
+            }
             match nat.outbound(self.now, packet.src, packet.dst) {
                 Ok(Passage::Out(src)) => packet.src = src,
                 Ok(Passage::Back { src, dst }) => {
-                    (packet.src, packet.dst) = (src, dst);
+                    (packet.src, packet.dst) = (if nat64 { embedded(src) } else { src }, dst);
                     self.trace.tapped(self.now, &packet);
                     return self.enter(site_id, layer, packet);
                 }
@@ -137,6 +147,9 @@ impl World {
             match nat.inbound(self.now, packet.src, packet.dst) {
                 Ok(dst) => packet.dst = dst,
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
+            }
+            if nat.config().is_nat64() {
+                packet.src = embedded(packet.src);
             }
             if !packet.hop() {
                 return self.lose(DropCause::Expired, packet);
@@ -261,4 +274,18 @@ impl World {
             self.put(at, Event::Packet(packet, Hop::Lan(host)));
         }
     }
+}
+
+/// Where a NAT64's inside has an IPv4 endpoint.
+pub(crate) fn embedded(endpoint: SocketAddr) -> SocketAddr {
+    match endpoint.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(Nat64Prefix::WELL_KNOWN.embed(ip).into(), endpoint.port()),
+        IpAddr::V6(_) => endpoint,
+    }
+}
+
+/// The IPv4 endpoint that a NAT64's inside has there.
+fn extracted(endpoint: SocketAddr) -> Option<SocketAddr> {
+    let IpAddr::V6(ip) = endpoint.ip() else { return None };
+    Some(SocketAddr::new(Nat64Prefix::WELL_KNOWN.extract(ip)?.into(), endpoint.port()))
 }
