@@ -52,6 +52,8 @@ impl SiteConfig {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) boxes: Vec<Nat>,
+    /// The firewall between its hosts' IPv6 addresses and the internet, where they have such beside their others.
+    pub(crate) beside: Option<Nat>,
     pub(crate) up: Link,
     pub(crate) down: Link,
     pub(crate) lan: Duration,
@@ -99,12 +101,15 @@ impl Site {
             boxes.push(Nat::new(*config, externals, rng()));
         }
         boxes.reverse();
+        let firewall = config.boxes.first().and_then(NatConfig::firewall_beside);
+        let beside = firewall.map(|firewall| Nat::new(firewall, Vec::new(), rng()));
         let translated = !public.is_empty();
         if config.carrier.is_some() {
             public.clear();
         }
         Self {
             boxes,
+            beside,
             up: Link::new(config.up, up),
             down: Link::new(config.down, down),
             lan: config.lan,
@@ -142,7 +147,20 @@ impl Site {
         }
         self.leases.insert(host, address);
         self.hosts.insert(address, host);
+        if let Some(second) = self.second(address) {
+            self.public.push(second);
+            self.hosts.insert(second, host);
+        }
         address
+    }
+
+    /// The IPv6 address that the host at `address` has as well; a NAT64's host has no other.
+    pub(crate) fn second(&self, address: IpAddr) -> Option<IpAddr> {
+        self.beside.as_ref()?;
+        Some(match address {
+            IpAddr::V4(ip) => public_address(self.index, ip.octets()[3], true),
+            IpAddr::V6(_) => address,
+        })
     }
 
     /// Connects another site to the inside: the address it gets there.
@@ -161,6 +179,10 @@ impl Site {
     /// A host leaves, and its address with it.
     pub(crate) fn dismiss(&mut self, address: IpAddr) {
         self.hosts.remove(&address);
+        if let Some(second) = self.second(address) {
+            self.hosts.remove(&second);
+            self.public.retain(|public| *public != second);
+        }
         if !self.translated {
             self.public.retain(|public| *public != address);
         }
@@ -170,12 +192,12 @@ impl Site {
     pub(crate) fn readdress(&mut self) {
         let outermost = self.boxes.iter().rposition(|nat| !nat.externals().is_empty());
         if let Some(nat) = outermost.and_then(|at| self.boxes.get_mut(at)) {
-            self.public.clear();
+            self.public.retain(IpAddr::is_ipv6);
             for _ in nat.externals() {
                 self.public.push(public_address(self.index, 128 | self.readdressed, false));
                 self.readdressed = (self.readdressed + 1) & 127;
             }
-            nat.readdress(self.public.clone());
+            nat.readdress(self.public.iter().copied().filter(IpAddr::is_ipv4).collect());
             return;
         }
         self.public.clear();

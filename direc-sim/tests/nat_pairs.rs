@@ -15,7 +15,7 @@ use direc_sim::{
 use proptest::{prelude::*, test_runner::RngSeed};
 
 const MS: Duration = Duration::from_millis(1);
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 29] = [
     "none",
     "fw",
     "easy",
@@ -36,6 +36,8 @@ const NAMES: [&str; 27] = [
     "ban",
     "hairpin",
     "nat64",
+    "sym+fw6",
+    "sym+nat64+v6",
     "short-timeout",
     "sym-seq",
     "sym-seq-busy",

@@ -12,12 +12,12 @@ use crate::{
 
 /// The kinds of NAT that are shown, as [`stack`] knows them, and what each is. Those that behave alike towards others
 /// stand next to each other.
-pub const KINDS: [(&str, &str); 23] = [
+pub const KINDS: [(&str, &str); 24] = [
     ("none", "a public address, no filter"),
     ("fw", "a public address behind a stateful firewall"),
     ("eim-eif-x", "full cone: endpoint-independent mapping and filtering; ports not kept"),
     ("eim-adf-x", "restricted cone: endpoint-independent mapping, address-dependent filtering; ports not kept"),
-    ("nat64", "no IPv4 but through a carrier's NAT64: endpoint-independent mapping, address-dependent filtering"),
+    ("nat64+fw6", "IPv6 behind a firewall, IPv4 by a carrier's NAT64: as eim-adf-x"),
     ("easy", "the usual home router: endpoint-independent mapping, address- and port-dependent filtering; ports kept"),
     ("eim-apdf-x", "port-restricted cone: as easy; ports not kept"),
     ("double", "a home router behind another: easy/easy"),
@@ -33,6 +33,7 @@ pub const KINDS: [(&str, &str); 23] = [
     ("cgn-block", "symmetric, a carrier's: random ports from a block of 1,008"),
     ("parity", "symmetric, random ports that are even or odd like the inner one"),
     ("sym", "symmetric: a random port for each endpoint outside; address- and port-dependent filtering"),
+    ("sym+fw6", "symmetric; and IPv6 behind a stateful firewall"),
     ("double-sym", "a home router behind a carrier's symmetric NAT: easy/sym"),
     ("udp-443-only", "easy; UDP out to ports 53 and 443 only: all runs through the relay's HTTPS port"),
     ("udp-blocked", "easy; UDP out to port 53 only: the same"),

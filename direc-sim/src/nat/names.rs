@@ -10,7 +10,7 @@ pub const NAMES: &str = "none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-blo
     {eim,adm,apdm}-{eif,adf,apdf}, then -x (random ports), -seq, -busy, -block or -parity; \
     double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row; and to any of them +MOD: hairpin, \
     hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound, limit, paired, arbitrary, \
-    small-mtu, nat64";
+    small-mtu, nat64, v6, fw6";
 
 /// All names of one box that are words of their own: what tables go through.
 pub const SINGLE: [&str; 20] = [
@@ -58,8 +58,7 @@ const SMALL_MTU: u16 = 1280;
 /// A stack of boxes by name, innermost first: `easy`, `eim-eif`, `sym`, `none`; `home/carrier` stacks two.
 ///
 /// `+` adds to a box, as in `easy+ban/sym`; with a name that stands for two it adds to the home's. The names of the
-/// kernel's laboratory mean the same here, except `+v6` and `+fw6`: a host has one family here. `None` if a name is
-/// unknown.
+/// kernel's laboratory mean the same here. `None` if a name is unknown.
 pub fn stack(name: &str) -> Option<Vec<NatConfig>> {
     if name == "none" {
         return Some(Vec::new());
@@ -79,8 +78,8 @@ pub fn stack(name: &str) -> Option<Vec<NatConfig>> {
             None => one(part),
         })
         .collect();
-    // A NAT64's inside is where its hosts are.
-    boxes.filter(|boxes| !boxes.iter().skip(1).any(|config| config.nat64))
+    // A NAT64's inside is where its hosts are, and so are addresses of both families.
+    boxes.filter(|boxes| !boxes.iter().skip(1).any(|config| config.nat64 || config.beside.is_some()))
 }
 
 /// One box by its name, without modifiers.
@@ -158,6 +157,8 @@ fn modified(mut config: NatConfig, mods: Option<&str>) -> Option<NatConfig> {
             "arbitrary" => config = translating(config, |t| (t.addresses, t.pooling) = (4, Pooling::Arbitrary)),
             "small-mtu" => config.mtu = SMALL_MTU,
             "nat64" => config.nat64 = true,
+            "v6" if config.translation.is_some() => config.beside = Some(Dependence::Endpoint),
+            "fw6" if config.translation.is_some() => config.beside = Some(Dependence::AddressAndPort),
             _ => return None,
         }
     }
@@ -191,19 +192,9 @@ mod tests {
         }
         assert_eq!(stack("none"), Some(vec![]));
         assert_eq!(stack("double-eim").map(|s| s.len()), Some(2));
-        for wrong in [
-            "",
-            "eim",
-            "eim-",
-            "easy/",
-            "eim-eif-y",
-            "eim-eif-x-x",
-            "Easy",
-            "easy+",
-            "easy+v6",
-            "none+ban",
-            "easy/nat64",
-        ] {
+        for wrong in
+            ["", "eim", "eim-", "easy/", "eim-eif-y", "eim-eif-x-x", "Easy", "easy+", "fw+v6", "none+ban", "easy/nat64"]
+        {
             assert_eq!(stack(wrong), None, "{wrong:?}");
         }
     }

@@ -55,6 +55,7 @@ impl Bytes<'_> {
             mtu: if self.rarely() { 1280 + self.below(56) as u16 * 4 } else { 1500 },
             isolates: self.rarely(),
             nat64: false,
+            beside: None,
         }
     }
 

@@ -56,6 +56,16 @@ impl World {
             self.put(at, Event::Packet(packet, Hop::Access(home)));
             return;
         }
+        if let Some(firewall) = site.beside.as_mut().filter(|_| is_native(packet.dst.ip())) {
+            if !packet.hop() {
+                return self.lose(DropCause::Expired, packet);
+            }
+            if let Err(why) = firewall.outbound(self.now, packet.src, packet.dst) {
+                return self.lose(DropCause::Nat(why), packet);
+            }
+            let fate = site.up.send(self.now, packet.ip_len());
+            return self.carry(fate, packet, Hop::Core(site_id));
+        }
         for layer in 0..site.boxes.len() {
             if !packet.hop() {
                 return self.lose(DropCause::Expired, packet);
@@ -87,7 +97,8 @@ impl World {
     pub(super) fn forward(&mut self, mut packet: Packet, hop: Hop) {
         match hop {
             Hop::Core(from) => {
-                if let Some(carrier) = self.sites[from.0].carrier {
+                // A carrier that shares its addresses has no part in those that need not be shared.
+                if let Some(carrier) = self.sites[from.0].carrier.filter(|_| packet.dst.is_ipv4()) {
                     return self.cross_carrier(from, carrier, packet);
                 }
                 self.trace.tapped(self.now, &packet);
@@ -100,9 +111,9 @@ impl World {
                 if self.severed.contains(&(from, to)) || self.no_udp.contains(&to) {
                     return self.lose(DropCause::Silenced, packet);
                 }
-                let seed = self.seed;
-                let perfect = || Link::new(LinkConfig::default(), wire(seed, Wire::Path(from, to)));
-                let path = self.paths.entry((from, to)).or_insert_with(perfect);
+                let (seed, ends) = (self.seed, (self.top(from), self.top(to)));
+                let perfect = || Link::new(LinkConfig::default(), wire(seed, Wire::Path(ends.0, ends.1)));
+                let path = self.paths.entry(ends).or_insert_with(perfect);
                 let fate = path.send(self.now, packet.ip_len());
                 self.carry(fate, packet, Hop::Access(to));
             }
@@ -140,6 +151,16 @@ impl World {
     /// A packet goes in through a site's innermost `layers` boxes.
     fn enter(&mut self, to: SiteId, layers: usize, mut packet: Packet) {
         let site = &mut self.sites[to.0];
+        if let Some(firewall) = site.beside.as_mut().filter(|_| is_native(packet.dst.ip())) {
+            if let Err(why) = firewall.inbound(self.now, packet.src, packet.dst) {
+                return self.lose(DropCause::Nat(why), packet);
+            }
+            return match site.hosts.get(&packet.dst.ip()).copied() {
+                Some(host) if packet.hop() => self.arrive(host, packet),
+                Some(_) => self.lose(DropCause::Expired, packet),
+                None => self.lose(DropCause::NoSocket, packet),
+            };
+        }
         for nat in site.boxes[..layers].iter_mut().rev() {
             if packet.ip_len() > nat.config().mtu.into() {
                 return self.lose(DropCause::TooBig, packet);
@@ -199,7 +220,7 @@ impl World {
             return self.lose(DropCause::Silenced, packet);
         }
         // It may have moved on while the packet was on its cable.
-        if host.address != packet.dst.ip() {
+        if host.address != packet.dst.ip() && host.second != Some(packet.dst.ip()) {
             return self.lose(DropCause::NoSocket, packet);
         }
         let Some(&link) = host.sockets.get(&packet.dst.port()) else {
@@ -282,6 +303,11 @@ pub(crate) fn embedded(endpoint: SocketAddr) -> SocketAddr {
         IpAddr::V4(ip) => SocketAddr::new(Nat64Prefix::WELL_KNOWN.embed(ip).into(), endpoint.port()),
         IpAddr::V6(_) => endpoint,
     }
+}
+
+/// Whether it is IPv6, and of the internet.
+pub(super) fn is_native(ip: IpAddr) -> bool {
+    ip.is_ipv6() && extracted(SocketAddr::new(ip, 0)).is_none()
 }
 
 /// The IPv4 endpoint that a NAT64's inside has there.
