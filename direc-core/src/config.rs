@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use rustls::{KeyLog, crypto::CryptoProvider};
 
-use crate::{Identity, NodeId, PeerName};
+use crate::{Identity, Nat64Prefix, NodeId, PeerName};
 
 /// Where a relay is and which key it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,9 @@ pub struct PeerConfig {
     pub transport: Transport,
     /// What is tried where plain punching leads nowhere.
     pub techniques: Techniques,
+    /// The prefix of the network's NAT64, by which a peer without IPv4 reaches others that have nothing else. `None`, the
+    /// default, knows the well-known one by a relay's address that has it.
+    pub nat64: Option<Nat64Prefix>,
 }
 
 impl PeerConfig {
@@ -74,6 +77,7 @@ impl PeerConfig {
             timing: PeerTiming::default(),
             transport: Transport::default(),
             techniques: Techniques::default(),
+            nat64: None,
         }
     }
 }
@@ -88,6 +92,7 @@ impl fmt::Debug for PeerConfig {
             .field("timing", &self.timing)
             .field("transport", &self.transport)
             .field("techniques", &self.techniques)
+            .field("nat64", &self.nat64)
             .finish_non_exhaustive()
     }
 }

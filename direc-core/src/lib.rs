@@ -22,6 +22,7 @@ mod event;
 pub mod fuzzing;
 mod identity;
 mod name;
+mod nat64;
 mod paths;
 mod peer;
 mod portmap;
@@ -48,8 +49,9 @@ pub use event::{
 };
 pub use identity::{Identity, KEY_LEN, NodeId};
 pub use name::{NameError, PeerName};
+pub use nat64::Nat64Prefix;
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
-pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
+pub use portmap::{MapProtocol, PortMapEvent, PortMapRequest, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};
 pub use step::{Role, Step};
 pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};

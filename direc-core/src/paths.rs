@@ -17,6 +17,7 @@ mod floor;
 mod liveness;
 mod pattern;
 mod probe;
+mod reach;
 mod record;
 mod relayed;
 mod rounds;
@@ -32,9 +33,10 @@ use std::{
 };
 
 use binding::BindingLife;
-use candidate::{Candidate, Care, Kind, is_plausible};
+use candidate::{Candidate, Care, Kind};
 use liveness::Liveness;
 pub(crate) use probe::ProbeKeys;
+pub(crate) use reach::Reach;
 use relayed::Relayed;
 pub(crate) use rounds::Need;
 use rounds::{Act, Rounds};
@@ -124,14 +126,6 @@ pub(crate) struct Outgoing {
     pub(crate) hops: Option<u8>,
     pub(crate) datagram: Datagram,
     pub(crate) event: Option<PathEvent>,
-}
-
-/// What may be probed: which families of addresses this peer has, and never a relay.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reach {
-    pub(crate) relays: Vec<SocketAddr>,
-    pub(crate) v4: bool,
-    pub(crate) v6: bool,
 }
 
 /// The paths of one connection.
@@ -238,7 +232,7 @@ impl Paths {
     /// direct path by now.
     pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
         let relayed = self.current == Via::Relay;
-        for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
+        for &address in addresses.iter().filter(|address| reach.allows(**address)) {
             let pair = Pair::main(address);
             if !self.hosts.contains(&address.ip()) {
                 self.hosts.truncate(MAX_CANDIDATES - 1);
@@ -475,7 +469,7 @@ impl Paths {
     pub(crate) fn on_bid(&mut self, now: Instant, fields: &BidFields, reach: &Reach) -> Result<(), DropReason> {
         let keys = self.keys.as_ref().ok_or(DropReason::BadProbe)?;
         let address = fields.bid.address;
-        if !keys.is_bid(fields) || !self.hosts.contains(&address.ip()) || !is_plausible(address, reach) {
+        if !keys.is_bid(fields) || !self.hosts.contains(&address.ip()) || !reach.allows(address) {
             return Err(DropReason::BadProbe);
         }
         if self.policy == PathPolicy::RelayOnly || self.current != Via::Relay {

@@ -46,7 +46,15 @@ pub fn verdict(one: &[NatConfig], other: &[NatConfig]) -> Verdict {
     if one.iter().chain(other).any(NatConfig::blocks_udp) {
         return Verdict::Relayed;
     }
+    if have_ipv6(one, other) {
+        return Verdict::Direct;
+    }
     between(&View::of(one), &View::of(other))
+}
+
+/// Whether both peers have public IPv6 addresses beside what else they have: nothing but firewalls is between those.
+fn have_ipv6(one: &[NatConfig], other: &[NatConfig]) -> bool {
+    [one, other].into_iter().all(|boxes| boxes.first().is_some_and(|config| config.firewall_beside().is_some()))
 }
 
 /// As [`verdict`], for two peers that are both behind `shared` as well: one home, or one carrier. `reachable` says
@@ -56,6 +64,9 @@ pub fn verdict_behind(one: &[NatConfig], other: &[NatConfig], shared: &[NatConfi
         return Verdict::Relayed;
     }
     let Some(nearest) = shared.first() else { return verdict(one, other) };
+    if have_ipv6(one, other) {
+        return Verdict::Direct;
+    }
     if reachable && !nearest.isolates {
         return verdict(one, other);
     }

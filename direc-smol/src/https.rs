@@ -26,6 +26,7 @@ pub use key::{HttpsKey, HttpsKeyError};
 pub use proxy::{Proxy, ProxyError};
 pub(crate) use server::{Listener, serve};
 pub use trust::Trust;
+pub(crate) use within::within;
 
 /// What is spoken inside TLS (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";

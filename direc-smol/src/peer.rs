@@ -44,8 +44,8 @@ pub struct PeerOptions {
     pub timing: PeerTiming,
     /// QUIC's settings between peers.
     pub transport: TransportConfig,
-    /// Whether the router is asked for a port that leads here, by PCP and NAT-PMP: beside everything else, and given back
-    /// at the end. `true`; IPv4, on Linux, and not where all relays are on this very machine.
+    /// Whether the router is asked for a port that leads here, by PCP, NAT-PMP and UPnP-IGD: beside everything else, and given
+    /// back at the end. `true`; IPv4, on Linux, and not where all relays are on this very machine.
     pub port_mapping: bool,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
     pub key_log: Option<Arc<dyn KeyLog>>,

@@ -209,10 +209,11 @@ impl fmt::Debug for RelayServer {
 /// The QUIC socket first, then the hole-punch sockets, and last the one to knock from.
 fn bind_all(listen: SocketAddr, punch_ports: &[u16], knock: Option<u16>) -> Result<Vec<Socket>, BindError> {
     let punch_ports = if punch_ports.is_empty() { &[0, 0] } else { punch_ports };
-    let mut sockets = vec![Socket::bind(Link::Main, listen)?];
+    let asked = Arc::default();
+    let mut sockets = vec![Socket::bind_relay(Link::Main, listen, &asked)?];
     for (index, port) in punch_ports.iter().copied().chain(knock).enumerate() {
         let index = u8::try_from(index).map_err(|_| ConfigError::Setting("too many hole-punch ports"))?;
-        sockets.push(Socket::bind(Link::Punch(index), SocketAddr::new(listen.ip(), port))?);
+        sockets.push(Socket::bind_relay(Link::Punch(index), SocketAddr::new(listen.ip(), port), &asked)?);
     }
     Ok(sockets)
 }

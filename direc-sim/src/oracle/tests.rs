@@ -46,6 +46,11 @@ fn the_oracle_says_what_the_table_in_the_design_says() {
         ("sym", "sym", Relayed),
         ("sym", "sym-seq", Relayed),
         ("none", "udp-blocked", Relayed),
+        ("sym", "sym+fw6", Relayed),
+        ("sym+fw6", "sym+fw6", Direct),
+        ("nat64+fw6", "sym+v6", Direct),
+        ("sym+nat64", "sym+fw6", Relayed),
+        ("udp-blocked+fw6", "easy+fw6", Relayed),
         ("udp-443-only", "easy", Relayed),
     ] {
         assert_eq!(says(one, other), expected, "{one} × {other}");
