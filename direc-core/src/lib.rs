@@ -30,6 +30,7 @@ mod rng;
 pub mod step;
 mod tunnel;
 mod turns;
+mod twice;
 mod url;
 mod wire;
 
