@@ -115,7 +115,7 @@ pub struct PeerTiming {
     pub refresh_interval: Duration,
     /// How long after the registration is warm, and then while there is no connection, a relay is asked to knock: to send
     /// one packet that nobody has asked for, which shows what the NAT does with those. Some firewalls shut the sender of
-    /// such a packet out for a while, so not at the very moment when a program is about to connect. 2 s; `None`: never.
+    /// such a packet out for a while, and then there is no relay: only for who wants to know. `None`, never.
     pub knock_after: Option<Duration>,
 }
 
@@ -128,7 +128,7 @@ impl Default for PeerTiming {
             cookie_deadline: Duration::from_secs(5),
             punch_deadline: Duration::from_secs(10),
             refresh_interval: Duration::from_secs(25),
-            knock_after: Some(Duration::from_secs(2)),
+            knock_after: None,
         }
     }
 }

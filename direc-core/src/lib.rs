@@ -32,6 +32,7 @@ mod rng;
 pub mod step;
 mod tunnel;
 mod turns;
+mod twice;
 mod url;
 mod wire;
 
@@ -50,6 +51,7 @@ pub use event::{
 pub use identity::{Identity, KEY_LEN, NodeId};
 pub use name::{NameError, PeerName};
 pub use nat64::Nat64Prefix;
+pub use paths::PUNCHING_PACKETS;
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapRequest, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};

@@ -11,6 +11,7 @@ mod promises;
 mod punch;
 mod registry;
 mod tunnels;
+mod urgent;
 
 use std::{
     collections::VecDeque,
@@ -29,6 +30,7 @@ use newcomers::Newcomers;
 use promises::Promises;
 use registry::Registry;
 use tunnels::Tunnels;
+use urgent::Urgent;
 
 use crate::{
     Arrival, ConfigError, Identity, Link, NodeId, RefuseReason, RelayConfig, RelayEvent, StepTaken, Transmit, Wake,
@@ -91,6 +93,7 @@ pub struct Relay {
     echoes: VecDeque<(u8, SocketAddr, Cookie, Token)>,
     promises: Promises,
     knocks: Knocks,
+    urgent: Urgent,
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
     drops: Drops,
@@ -131,6 +134,7 @@ impl Relay {
             echoes: VecDeque::new(),
             promises: Promises::default(),
             knocks: Knocks::default(),
+            urgent: Urgent::default(),
             events: VecDeque::new(),
             relayed: (0, 0),
             drops: Drops::default(),
@@ -352,9 +356,17 @@ impl Relay {
         self.advance(now);
         self.drive();
         buf.clear();
-        if let Some(out) = self.quic.poll_transmit(now, 1, buf) {
+        if let Some(copy) = self.urgent.poll_transmit(buf) {
+            return Some(copy);
+        }
+        if let Some((handle, out)) = self.quic.poll_transmit_of(now, 1, buf) {
             let out = Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) };
-            return Some(self.tunnels.route(out));
+            let out = self.tunnels.route(out);
+            // A tunnel loses nothing.
+            if let Some(handle) = handle.filter(|_| out.link == Link::Main) {
+                self.urgent.on_sent(now, handle, &out, buf);
+            }
+            return Some(out);
         }
         if let Some((port, remote, cookie, token)) = self.echoes.pop_front() {
             Datagram::Echo(cookie, token).encode(buf);
@@ -375,7 +387,8 @@ impl Relay {
 
     /// When to call [`Self::handle_timeout`] next, and what for.
     pub fn poll_timeout(&mut self) -> Option<Wake> {
-        if self.quic.is_queued() || !self.echoes.is_empty() || !self.queue.is_empty() || self.knocks.is_queued() {
+        let echoes = !self.echoes.is_empty() || self.knocks.is_queued();
+        if self.quic.is_queued() || self.urgent.is_queued() || echoes || !self.queue.is_empty() {
             return Some(Wake { at: self.now, why: WakeReason::Queued });
         }
         let quic = self.quic.poll_timeout().map(|at| (at, WakeReason::Control));
@@ -443,6 +456,7 @@ impl Relay {
         self.jar.forget_peer(handle);
         self.promises.forget_peer(handle);
         self.knocks.forget_peer(handle);
+        self.urgent.forget_peer(handle);
         self.fresh.retain(|(owner, _), _| *owner != handle.0);
         let Some(entry) = self.registry.remove(handle) else { return };
         for id in entry.introductions {

@@ -161,6 +161,7 @@ impl<'a> Cast<'a> {
         };
         config.consent = consent;
         config.techniques = self.scenario.techniques;
+        config.timing.knock_after = self.scenario.knock_after;
         config.tunnels = vec![self.scenario.tunnels; config.relays.len()];
         config.key_log = keep.bytes.then(|| Arc::new(self.secrets.clone()) as _);
         let peer = Peer::new(config, rng.key(), self.world.instant()).map_err(|e| SetUpError(e.to_string()))?;

@@ -2,7 +2,6 @@
 
 mod pulse;
 mod tunnel;
-mod twice;
 
 use std::{
     net::SocketAddr,
@@ -17,7 +16,6 @@ use quinn_proto::{
 
 use pulse::{Beat, Pulse};
 use tunnel::{By, Ways};
-use twice::Twice;
 
 use crate::{
     ConfigError, Link, NodeId, PeerName, RelayError, Transmit,
@@ -30,6 +28,7 @@ use crate::{
         tls::{ALPN_RELAY, Tls},
     },
     rng::Rng,
+    twice::Twice,
     wire::{
         datagram::Cookie,
         message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register, Resolve, Resolved},

@@ -301,6 +301,7 @@ impl Relay {
     fn tell(&mut self, id: u64) {
         for side in [Side::P4, Side::P2] {
             let Some(introduction) = self.introductions.by_id.get_mut(&id) else { return };
+            self.urgent.begin(self.now, introduction.end(side).peer);
             let other = introduction.end(side.other()).peer;
             let (Some(subject), Some(listener)) =
                 (self.registry.get(other), self.registry.get(introduction.end(side).peer))
