@@ -57,7 +57,10 @@ pub use direc_core::{
     step,
 };
 pub use error::{BindError, KeyFileError, ReadError, ReadToEndError, SendDatagramError, WriteError};
-pub use https::{HttpsError, HttpsKey, HttpsKeyError, HttpsRelay, Proxy, ProxyError, Trust, bootstrap};
+pub use https::{
+    HttpsError, HttpsKey, HttpsKeyError, HttpsLimits, HttpsRelay, HttpsStats, Page, PageServer, Proxy, ProxyError,
+    Trust, bootstrap,
+};
 pub use key::{ephemeral_key, load_or_create_key};
 pub use news::{PathNews, PathWatch, PeerNews, RelayNews, RelayWatch, Watch};
 pub use peer::{Offer, Peer, PeerOptions};
