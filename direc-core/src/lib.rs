@@ -48,7 +48,7 @@ pub use event::{
 pub use identity::{Identity, KEY_LEN, NodeId};
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
-pub use relay::{Relay, RelayStats};
+pub use relay::{DirectTimes, Relay, RelayStats};
 pub use step::{Role, Step};
 pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
 pub use url::{HttpsUrl, HttpsUrlError, RelayUrl, TlsPin, UrlError};

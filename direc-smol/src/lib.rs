@@ -50,9 +50,10 @@ mod sockets;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature,
-    NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason,
-    RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TlsPin, TransportConfig, UrlError,
+    DirectTimes, DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol,
+    Mapping, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment,
+    PortMapping, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TlsPin,
+    TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };
