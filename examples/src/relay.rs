@@ -1,12 +1,14 @@
 //! `relay`: P3, the party that both peers can reach.
 
+mod admin;
 mod config;
+mod notify;
 mod options;
 mod reload;
 mod setup;
 mod telling;
 
-use std::{process::ExitCode, time::Instant};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use direc_smol::{HttpsUrl, RelayServer};
 use smol::future::or;
@@ -19,6 +21,7 @@ use crate::{
     out::{self, Out},
     signals::{Call, Interrupted},
 };
+use admin::Refusals;
 use config::Format;
 use options::Parsed;
 use reload::Settings;
@@ -46,10 +49,18 @@ fn run(out: Out) -> Result<(), Failure> {
     let mut interrupted = Interrupted::listen_and_reload().map_err(|e| Failure::new("cannot listen for signals", e))?;
     smol::block_on(async {
         let (relay, pin) = setup::bind(&config)?;
+        let (relay, refusals) = (Arc::new(relay), Refusals::new());
         let watch = relay.watch();
+        let pages = admin::serve(&config.admin, &relay, &refusals)?;
         announce(&relay, pin, &config, out)?;
+        if let Some(pages) = &pages {
+            log(out, &format!("status and metrics at http://{}/", pages.local_addr()));
+        }
+        notify::say("READY=1");
         let mut settings = Settings::new(*options, config);
-        or(tell(watch, out), until_told(&relay, &mut settings, &mut interrupted, out)).await;
+        let alive = or(notify::keep_watchdog(&relay), tell(watch, &refusals, out));
+        or(alive, until_told(&relay, &mut settings, &mut interrupted, out)).await;
+        notify::say("STOPPING=1");
         let stats = relay.stats();
         log(out, &format!("ending; {} datagrams, {} bytes relayed", stats.relayed_datagrams, stats.relayed_bytes));
         relay.close().await;
@@ -89,6 +100,7 @@ async fn until_told(relay: &RelayServer, settings: &mut Settings, interrupted: &
             Call::Reload => settings.reload(relay, out),
         }
     }
+    notify::say("STOPPING=1");
     let drain = settings.drain();
     let began = Instant::now();
     let drained = async {

@@ -35,6 +35,7 @@ pub(super) struct Config {
     pub(super) drain_seconds: Seconds,
     pub(super) log_format: Format,
     pub(super) https: Https,
+    pub(super) admin: Admin,
     pub(super) limits: Limits,
 }
 
@@ -49,6 +50,14 @@ pub(super) struct Https {
     pub(super) max_connections_per_address: usize,
     pub(super) request_seconds: Seconds,
     pub(super) answer_seconds: Seconds,
+}
+
+/// The pages for the operator.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Admin {
+    pub(super) listen: Option<Place>,
+    pub(super) allow_remote: bool,
 }
 
 /// What the relay takes upon itself at most.
@@ -76,6 +85,7 @@ impl Default for Config {
             drain_seconds: Seconds(30.0),
             log_format: Format::Text,
             https: Https::default(),
+            admin: Admin::default(),
             limits: Limits::default(),
         }
     }

@@ -11,7 +11,8 @@ const HELP: &str = "\
 relay: introduces peers to each other, and forwards for those whose NATs refuse
 
 usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--https [IP:]PORT]
-             [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N] [--json]
+             [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N]
+             [--admin [IP:]PORT] [--log-format text|json] [--json]
        relay --sample-config
 
   --config FILE    settings from this file; flags go before the environment, that before the file (DIREC_RELAY_CONFIG)
@@ -27,6 +28,9 @@ usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]...
   --tls-cert FILE  the certificate for it, with those that vouch for it behind it, in PEM
   --tls-key FILE   and its private key; without the two, a self-signed certificate is made on first use, and the URL
                    names its key
+  --admin [IP:]PORT
+                   answers plain HTTP for the operator there: a status page, /metrics, /healthz, /readyz (IP is
+                   127.0.0.1, and another one takes admin.allow_remote in the file)
   --data-dir DIR   where the relay's keys are kept, made on first use
                    (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
   --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
@@ -48,13 +52,14 @@ DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
 const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
 
 /// The keys that have a flag of their own.
-const FLAGS: [(&str, &[&str]); 10] = [
+const FLAGS: [(&str, &[&str]); 11] = [
     ("listen", &["listen"]),
     ("public", &["public"]),
     ("knock-port", &["knock_port"]),
     ("https", &["https", "listen"]),
     ("tls-cert", &["https", "certificate"]),
     ("tls-key", &["https", "key"]),
+    ("admin", &["admin", "listen"]),
     ("data-dir", &["data_dir"]),
     ("delay-ms", &["delay_ms"]),
     ("drain-seconds", &["drain_seconds"]),

@@ -9,8 +9,10 @@ use crate::{
     out::Out,
 };
 
+use super::admin::Refusals;
+
 /// Logs what happens, and then waits for ever: the end has words of its own.
-pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
+pub(super) async fn tell(mut watch: RelayWatch, refusals: &Refusals, out: Out) {
     while let Some((_, news)) = watch.next().await {
         match news {
             RelayNews::Registered { peer, address } => {
@@ -22,6 +24,7 @@ pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
                 record(out, "info", &format!("left {peer}"), || json!({"event": "left", "peer": peer.to_string()}));
             }
             RelayNews::Refused { client, server, reason } => {
+                refusals.count(reason);
                 let text = format!("refused {} to {}: {reason}", client.short(), server.short());
                 let [client, server, reason] = [client.to_string(), server.to_string(), reason.to_string()];
                 let fields = || json!({"event": "refused", "client": client, "server": server, "reason": reason});
