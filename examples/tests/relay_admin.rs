@@ -7,9 +7,11 @@ mod common;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    thread,
+    time::{Duration, Instant},
 };
 
-use common::{Folder, PEER, Program, RELAY, run, serve, start};
+use common::{Folder, PATIENCE, PEER, Program, RELAY, run, serve, start};
 
 /// A relay with an admin port, its URL, and where that is.
 fn relay(folder: &Folder, flags: &[&str]) -> (Program, String, String) {
@@ -38,6 +40,15 @@ fn metric(at: &str, name: &str) -> Option<f64> {
     line.rsplit_once(' ').unwrap().1.parse().ok()
 }
 
+/// Waits until a metric has this value: refusals are counted as their news arrive.
+fn until_metric(at: &str, name: &str, value: f64) {
+    let deadline = Instant::now() + PATIENCE;
+    while metric(at, name) != Some(value) {
+        assert!(Instant::now() < deadline, "{name} is {:?}, not {value}", metric(at, name));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn metrics_tell_of_peers_introductions_and_refusals_and_the_page_of_nobody_in_particular() {
     let folder = Folder::new();
@@ -54,7 +65,7 @@ fn metrics_tell_of_peers_introductions_and_refusals_and_the_page_of_nobody_in_pa
     assert_eq!(metric(&at, "direc_direct_seconds_count"), Some(0.0));
     let nobody = "aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa";
     run(&folder, PEER, &["--relay", &url, "ping", nobody]);
-    assert_eq!(metric(&at, "direc_refused_total{reason=\"no_such_peer\"}"), Some(1.0));
+    until_metric(&at, "direc_refused_total{reason=\"no_such_peer\"}", 1.0);
     assert_eq!(metric(&at, "direc_https_connections"), Some(0.0));
 
     let page = get(&at, "/");
