@@ -54,7 +54,7 @@ pub use nat64::Nat64Prefix;
 pub use paths::PUNCHING_PACKETS;
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapRequest, PortMapper, PortMapping};
-pub use relay::{Relay, RelayStats};
+pub use relay::{DirectTimes, Relay, RelayStats};
 pub use step::{Role, Step};
 pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
 pub use url::{HttpsUrl, HttpsUrlError, RelayUrl, TlsPin, UrlError};

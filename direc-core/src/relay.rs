@@ -1,6 +1,7 @@
 //! P3: introduces peers to each other, learns their WAN addresses, and forwards what cannot go straight.
 
 mod cookies;
+mod directness;
 mod forward;
 mod introduction;
 mod introductions;
@@ -23,6 +24,7 @@ use bytes::BytesMut;
 use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, StreamId, VarInt};
 
 use cookies::{CookieJar, Owner};
+pub use directness::DirectTimes;
 use forward::{ForwardQueue, split_run};
 use introductions::Introductions;
 use knocks::Knocks;
@@ -67,10 +69,22 @@ pub struct RelayStats {
     pub registered: usize,
     /// Introductions under way, or open for relaying.
     pub introductions: usize,
+    /// Introductions begun, ever.
+    pub introductions_begun: u64,
+    /// Of those, the ones that P4 accepted.
+    pub introductions_accepted: u64,
+    /// And the ones that went direct, as far as a relay can tell.
+    pub direct: DirectTimes,
+    /// Tunnels that are up.
+    pub tunnels: usize,
     /// Packets relayed.
     pub relayed_datagrams: u64,
     /// Bytes relayed, without the relay's own headers.
     pub relayed_bytes: u64,
+    /// Of those, the packets that came or left by a tunnel.
+    pub tunnelled_datagrams: u64,
+    /// Their bytes.
+    pub tunnelled_bytes: u64,
     /// Datagrams dropped, by reason.
     pub drops: Drops,
     /// Whether it is being left: see [`Relay::drain`].
@@ -96,6 +110,7 @@ pub struct Relay {
     urgent: Urgent,
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
+    tunnelled: (u64, u64),
     drops: Drops,
     /// Peers have been asked to be elsewhere by then.
     draining_until: Option<Instant>,
@@ -137,6 +152,7 @@ impl Relay {
             urgent: Urgent::default(),
             events: VecDeque::new(),
             relayed: (0, 0),
+            tunnelled: (0, 0),
             drops: Drops::default(),
             draining_until: None,
             leaving: false,
@@ -157,8 +173,14 @@ impl Relay {
             connections: self.quic.len(),
             registered: self.registry.registered(),
             introductions: self.introductions.len(),
+            introductions_begun: self.introductions.totals().0,
+            introductions_accepted: self.introductions.totals().1,
+            direct: self.introductions.direct(self.now),
+            tunnels: self.tunnels.len(),
             relayed_datagrams: self.relayed.0,
             relayed_bytes: self.relayed.1,
+            tunnelled_datagrams: self.tunnelled.0,
+            tunnelled_bytes: self.tunnelled.1,
             drops: self.drops.clone(),
             draining: self.draining_until.is_some(),
         }
@@ -315,15 +337,20 @@ impl Relay {
 
     fn on_relayed(&mut self, from: SocketAddr, run: forward::Run) -> Result<(), DropReason> {
         let limit = self.config.limits.early_datagrams;
-        let (to, channel) = self.introductions.route(run.channel, from, &self.registry, limit)?;
+        let (to, channel) = self.introductions.route(self.now, run.channel, from, &self.registry, limit)?;
         let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
         let entry = self.registry.get_mut(to).ok_or(DropReason::UnknownChannel)?;
         if !entry.may_receive(self.now, bytes) {
             return Err(DropReason::UnprovenAddress);
         }
+        let tunnelled = tunnels::is_tunnel(from) || tunnels::is_tunnel(entry.address);
         self.queue.push(entry.address, channel, run)?;
         self.relayed.0 += packets;
         self.relayed.1 += bytes;
+        if tunnelled {
+            self.tunnelled.0 += packets;
+            self.tunnelled.1 += bytes;
+        }
         Ok(())
     }
 
