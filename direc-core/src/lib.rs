@@ -47,6 +47,7 @@ pub use event::{
     WakeReason,
 };
 pub use identity::{Identity, KEY_LEN, NodeId};
+pub use paths::PUNCHING_PACKETS;
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
 pub use relay::{Relay, RelayStats};

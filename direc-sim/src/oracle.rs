@@ -129,10 +129,11 @@ fn between(one: &View, other: &View) -> Verdict {
             Next::Anywhere => Verdict::Guess,
         },
         (Next::Counts, Next::Counts) => Verdict::Predict,
-        // One wrong port on either side, and both are somewhere else: the tries multiply.
-        (Next::Counts | Next::Near, Next::Counts | Next::Near) => Verdict::Guess,
-        (Next::Anywhere, _) | (_, Next::Anywhere) if can_be_met(one, other) || can_be_met(other, one) => Verdict::Guess,
-        (Next::Anywhere, _) | (_, Next::Anywhere) => Verdict::Relayed,
+        // With a block against one that counts, or another block, each mapping is one try, and right by one in as many
+        // ports as the block has: with all of them it is one on average, and none in e⁻¹ of all cases.
+        (Next::Near | Next::Anywhere, _) | (_, Next::Near | Next::Anywhere) => {
+            if can_be_met(one, other) || can_be_met(other, one) { Verdict::Guess } else { Verdict::Relayed }
+        }
     };
     // Not even the address is known, and has to be hit as well.
     let wanders = !one.address_known() || !other.address_known();
@@ -142,12 +143,10 @@ fn between(one: &View, other: &View) -> Verdict {
 }
 
 /// Whether a side can be met by guesses that come from a port which it does not know either: it has to let them in, and
-/// its answer has to come from the port that was guessed, or to be let in from another one and answered at that.
+/// its answer has to come from the port that was guessed; or else it learns the guesser's port by them, which has to be
+/// the same for all of its own, and is met by the same guesses when it punches there from many sockets.
 fn can_be_met(guessed: &View, guesser: &View) -> bool {
-    let stays = guessed.by_address() || (guesser.lets_in_from(guessed) && guesser.by_address());
-    // Who is open to all learns the guesser's port, if that is the same for all of its own.
-    let learns = guessed.lets_all_in() && guesser.by_address();
-    learns || guessed.lets_in_from(guesser) && stays
+    guessed.lets_in_from(guesser) && (guessed.by_address() || guesser.by_address())
 }
 
 /// Whether a path comes to be by punching at observed addresses and answering to where packets come from.

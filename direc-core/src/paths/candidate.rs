@@ -11,6 +11,8 @@ use crate::wire::datagram::Nonce;
 /// Pauses between the probes to an address that has not answered, in milliseconds: dense while both sides' first
 /// punches cross, then doubling. With the probes' length the bound of what an address can be made to receive.
 const PUNCH_GAPS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1600, 3200, 3200];
+/// So many probes are one schedule; an address that is heard from gets a second one.
+pub(super) const PUNCHES: usize = PUNCH_GAPS.len();
 /// Pause between the probes to an address that once worked, while the connection is used: it may work again any moment,
 /// and the data is to be back on it within two seconds.
 const RETURN_GAP: Duration = Duration::from_millis(800);

@@ -1,7 +1,7 @@
 //! Stories of one side's paths.
 
 use super::*;
-use crate::wire::datagram::Bid;
+use crate::wire::datagram::{Bid, BidFields};
 
 const RELAY: &str = "203.0.113.10:4433";
 
