@@ -1,11 +1,12 @@
 //! Datagrams that are sent twice, because nobody would repeat them in time.
 //!
-//! At a peer: after a change of address P3's QUIC asks once whether the new one is ours, and may send three times what it has heard
-//! from there until it is told so (RFC 9000, sections 8 and 9.3). If that one answer is lost, it can neither acknowledge
-//! anything nor be asked for anything until its patience is over, and relays no more than a little.
+//! At a peer: after a change of address P3's QUIC asks once whether the new one is ours, and may send three times what it
+//! has heard from there until it is told so (RFC 9000, sections 8 and 9.3). If that one answer is lost, it can neither
+//! acknowledge anything nor be asked for anything until its patience is over, and relays no more than a little.
 //!
 //! At a relay: word of an introduction. Both sides are told at once, so that their first packets cross; if one hears of it
-//! a probe timeout later than the other, its NATs meet the other's packets before they are open.
+//! a probe timeout later than the other, its NATs meet the other's packets before they are open. And on both: what a round
+//! of punching cannot begin without.
 
 use std::time::{Duration, Instant};
 

@@ -107,6 +107,16 @@ fn a_datagram_lost_at_the_introduction_makes_nobody_late() {
     }
 }
 
+/// A round cannot begin before the relay has been told of its cookie, and has told what it sees.
+#[test]
+fn a_datagram_lost_at_a_round_costs_no_probe_timeout() {
+    let mut scenario = between(["easy", "cgn-block"]);
+    scenario.noise.loss = 0.05;
+    let took = |seed| run(&scenario, seed).unwrap().call(0).unwrap().direct();
+    let late: Vec<_> = (1..=60).filter(|&seed| took(seed).is_none_or(|took| took > 3 * SECOND)).collect();
+    assert!(late.len() <= 1, "seeds {late:?}");
+}
+
 /// The laboratory's order without any delay: P4's punch is at P2's firewall before P2 has heard of the call.
 #[test]
 fn who_has_been_shut_out_is_let_in_once_that_is_over() {

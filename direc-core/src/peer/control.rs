@@ -600,6 +600,11 @@ impl Control {
         self.state = State::Waiting { until: until.max(now) + self.rng.vary(COME_BACK) };
     }
 
+    /// What is said in the next moment is waited for, here or by another peer.
+    pub(super) fn say_twice(&mut self, now: Instant) {
+        self.twice.begin(now);
+    }
+
     pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {
         if let Some(copy) = self.twice.poll_transmit(buf) {
             return Some(copy);

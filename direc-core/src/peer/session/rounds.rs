@@ -54,6 +54,8 @@ impl Peer {
         let (cookie, deadline) = (self.rng.bytes(), self.shared.timing.cookie_deadline);
         let registration = &mut self.relays[relay];
         registration.control.expect(cookie, true);
+        // Until the relay has heard of the cookie it is silent.
+        registration.control.say_twice(self.now);
         registration.cookies.start(self.now, cookie, Purpose::Round(conn), link, 0, deadline);
     }
 
