@@ -25,7 +25,7 @@ impl Nat64Prefix {
     /// and the reserved octet are 0.
     pub fn new(prefix: Ipv6Addr, bits: u8) -> Option<Self> {
         let (octets, length) = (prefix.octets(), usize::from(bits / 8));
-        let fits = bits % 8 == 0 && LENGTHS.contains(&length) && octets[RESERVED] == 0;
+        let fits = bits.is_multiple_of(8) && LENGTHS.contains(&length) && octets[RESERVED] == 0;
         (fits && octets.iter().skip(length).all(|octet| *octet == 0)).then_some(Self { octets, length })
     }
 

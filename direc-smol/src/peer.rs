@@ -120,7 +120,7 @@ impl Peer {
     ) -> Result<Self, BindError> {
         let socket = Socket::bind_peer(options.local)?;
         let bound = socket.local_addr();
-        let relays = resolve::relays(&options.relays, bound).await?;
+        let (relays, nat64) = resolve::relays(&options.relays, bound).await?;
         let addresses: Vec<SocketAddr> = relays.iter().map(|(_, relay)| relay.address).collect();
         let https: Vec<_> = relays.iter().map(|(index, _)| options.https.get(*index).cloned().flatten()).collect();
         let mut config = PeerConfig::new(options.identity, relays[0].1, provider::provider());
@@ -131,6 +131,7 @@ impl Peer {
         config.timing = options.timing;
         config.transport = options.transport;
         config.key_log = options.key_log;
+        config.nat64 = nat64;
 
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
         let mut machine = PeerMachine::new(core, &at, bound);

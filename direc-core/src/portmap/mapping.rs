@@ -45,7 +45,7 @@ impl fmt::Display for PortMapping {
     }
 }
 
-/// What a [`PortMapper`] has to tell.
+/// What a [`PortMapper`](super::PortMapper) has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PortMapEvent {
