@@ -47,7 +47,8 @@ pub(super) async fn keep_watchdog(relay: &RelayServer) {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use std::os::{

@@ -13,7 +13,7 @@ const HEADERS: &str = "Content-Security-Policy: default-src 'none'; style-src 'u
 const TEMPLATE: &str = include_str!("page.html");
 /// Height of the tallest column, and the distance from one to the next.
 const HEIGHT: u64 = 120;
-const STEP: usize = 64;
+const STEP: usize = 106;
 
 pub(super) fn page(figures: &Figures) -> Page {
     let relay = &figures.relay;
@@ -60,9 +60,9 @@ fn chart(times: &DirectTimes) -> String {
     let columns = bounds.chain(last).zip(times.counts()).enumerate().map(|(index, (label, &count))| {
         let (height, x) = ((count * HEIGHT / most).max(u64::from(count > 0) * 2), index * STEP + STEP / 2);
         let (top, left, number) =
-            (HEIGHT + 20 - height, x - 20, if count > 0 { grouped(count) } else { String::new() });
+            (HEIGHT + 20 - height, x - 32, if count > 0 { grouped(count) } else { String::new() });
         format!(
-            "<rect x=\"{left}\" y=\"{top}\" width=\"40\" height=\"{height}\" rx=\"3\"/>\
+            "<rect x=\"{left}\" y=\"{top}\" width=\"64\" height=\"{height}\" rx=\"3\"/>\
              <text x=\"{x}\" y=\"{}\">{number}</text><text class=\"axis\" x=\"{x}\" y=\"{}\">{label}</text>",
             top - 6,
             HEIGHT + 38
@@ -98,7 +98,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -114,7 +114,7 @@ fn bytes(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 || value >= 99.5 {
+    if unit == 0 || value >= 99.95 {
         format!("{value:.0} {}", units[unit])
     } else {
         format!("{value:.1} {}", units[unit])
