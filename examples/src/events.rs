@@ -110,6 +110,55 @@ pub enum Event {
         /// For how long it was granted, and it is renewed; `null`: until it is given back.
         seconds: Option<u64>,
     },
+    /// A name that is remembered, as asked for by `names`.
+    Name {
+        /// The name.
+        name: String,
+        /// The relay's key.
+        relay: String,
+        /// Who it stands for there.
+        id: String,
+    },
+    /// A name was used for the first time at this relay: it stands for this peer from now on.
+    NameRemembered {
+        /// The name.
+        name: String,
+        /// The relay's key.
+        relay: String,
+        /// Who it stands for there.
+        id: String,
+    },
+    /// A relay says that a name stands for another peer than before. The command fails.
+    NameChanged {
+        /// The name.
+        name: String,
+        /// The key of the relay at which it is remembered.
+        relay: String,
+        /// Who it stood for.
+        remembered: String,
+        /// Who the relay says it stands for now.
+        told: String,
+    },
+    /// A name is remembered, and no relay says whether it still stands for this peer. The command goes on.
+    NameUnconfirmed {
+        /// The name.
+        name: String,
+        /// The key of the relay at which it is remembered.
+        relay: String,
+        /// Who it stands for.
+        id: String,
+        /// What the relays say instead, in words.
+        why: String,
+    },
+    /// A name is not remembered any more.
+    NameForgotten {
+        /// The name.
+        name: String,
+        /// The relay's key.
+        relay: String,
+        /// Who it stood for there.
+        id: String,
+    },
     /// How things stand, as asked for by SIGUSR1 or `--status`.
     Status {
         /// All connections.

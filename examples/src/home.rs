@@ -1,4 +1,4 @@
-//! Where keys live unless the command line says otherwise (XDG Base Directory Specification 0.8).
+//! Where keys and data live unless the command line says otherwise (XDG Base Directory Specification 0.8).
 
 use std::{
     env,
@@ -13,6 +13,11 @@ pub fn peer_key() -> PathBuf {
 /// The relay's folder: in the user's folder for data, else here.
 pub fn relay_data() -> PathBuf {
     folder("XDG_DATA_HOME", ".local/share").unwrap_or_else(|| PathBuf::from("direc-data"))
+}
+
+/// Whom names stood for when the peer first used them: beside other data, since the peer writes it.
+pub fn known_names() -> PathBuf {
+    relay_data().join("known_names")
 }
 
 /// The specification has relative paths ignored.

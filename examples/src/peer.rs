@@ -1,8 +1,11 @@
 //! `peer`: one side of a connection. `serve` waits for others (P4), the other commands connect to one (P2).
 
 mod bench;
+mod called;
 mod client;
 mod connect;
+mod known;
+mod names;
 mod netcheck;
 mod news;
 mod options;
@@ -14,11 +17,12 @@ mod serve;
 mod serving;
 mod status;
 mod terminal;
+mod verdict;
 mod words;
 
 use std::{path::Path, process::ExitCode, time::Instant};
 
-use direc_smol::{Identity, Peer, PeerOptions, load_or_create_key};
+use direc_smol::{Consent, Identity, Peer, PeerOptions, RelayUrl, load_or_create_key};
 use smol::Task;
 
 use crate::{
@@ -60,6 +64,8 @@ fn run(started: Instant, out: Out) -> Result<(), Failure> {
         match &options.command {
             Command::Serve(serving) => serve::run(begin, serving, asked, interrupted).await,
             Command::Netcheck => netcheck::run(begin, interrupted).await,
+            Command::Names => names::list(begin).await,
+            Command::Forget(name) => names::forget(begin, name).await,
             Command::Client(client) => client::run(begin, client, asked, interrupted).await,
         }
     })
@@ -76,6 +82,8 @@ struct Begin<'a> {
 /// A peer that a relay knows, and what goes on beside its connections.
 struct Running {
     peer: Peer,
+    /// The preferred one first.
+    relays: Vec<RelayUrl>,
     /// Tells the news; done when the peer has closed by itself, and why.
     news: Task<Failure>,
     /// Answers questions about the status.
@@ -86,13 +94,15 @@ impl Begin<'_> {
     /// Binds the socket and waits until a relay knows this peer.
     async fn register(self, asked: StatusAsked) -> Result<Running, Failure> {
         let Self { started, options, out } = self;
-        let peer = Peer::bind(self.peer_options().await?).await.map_err(Failure::of)?;
+        let settings = self.peer_options().await?;
+        let relays = settings.relays.clone();
+        let peer = Peer::bind(settings).await.map_err(Failure::of)?;
         let status = smol::spawn(status::report(peer.clone(), asked, options.status, out));
         // From the beginning: of several relays, one may be away and never have been there.
         let watch = peer.watch();
         peer.registered().await.map_err(Failure::of)?;
         out.event(&Event::PeerReady { id: peer.id().to_string(), ms: ms_between(started, Instant::now()) });
-        Ok(Running { peer, news: smol::spawn(news::tell(watch, out)), status })
+        Ok(Running { peer, relays, news: smol::spawn(news::tell(watch, out)), status })
     }
 
     async fn peer_options(self) -> Result<PeerOptions, Failure> {
@@ -102,6 +112,10 @@ impl Begin<'_> {
         options.port_mapping = self.options.portmap;
         if let Command::Serve(serving) = &self.options.command {
             options.consent = serving.consent.clone();
+            let named = names::remembered(&serving.names, &options.relays)?;
+            if let Consent::Listed { ids, .. } = &mut options.consent {
+                ids.extend(named);
+            }
         }
         Ok(options)
     }

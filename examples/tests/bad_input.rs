@@ -37,7 +37,7 @@ fn client_fails(folder: &Folder, arguments: &[&str], words: &str) {
 #[test]
 fn help_and_version() {
     let folder = Folder::new();
-    for (program, words) in [(DEMO, "--bytes"), (RELAY, "--punch-port"), (PEER, "bench ID")] {
+    for (program, words) in [(DEMO, "--bytes"), (RELAY, "--punch-port"), (PEER, "bench PEER")] {
         let ended = run(&folder, program, &["--help"]);
         assert_eq!(ended.code, Some(0));
         assert!(String::from_utf8(ended.output).unwrap().contains(words));
@@ -67,14 +67,19 @@ fn a_senseless_command_line_is_exit_code_2() {
         (PEER, &[relay[0], relay[1], "--status", "often", "serve"], "--status 'often'"),
         (PEER, &["dance"], "'dance' is none of"),
         (PEER, &[relay[0], relay[1], "ping"], "needs the other peer's ID"),
-        (PEER, &[relay[0], relay[1], "ping", "abc"], "ID 'abc': not an ID"),
+        (PEER, &[relay[0], relay[1], "ping", "A.b"], "PEER 'A.b': no ID, and not a name"),
+        (PEER, &[relay[0], relay[1], "connect", &"a".repeat(64)], "1 to 63 characters expected, 64 found"),
+        (PEER, &[relay[0], relay[1], "forget"], "forget needs a name"),
+        (PEER, &[relay[0], relay[1], "forget", NOBODY], "it could be taken for an ID"),
+        (PEER, &["forget", "office"], "--relay URL is missing"),
+        (PEER, &["names", "office"], "one word too many"),
         (PEER, &[relay[0], relay[1], "ping", NOBODY, "more"], "one word too many"),
         (PEER, &[relay[0], relay[1], "ping", NOBODY, "--bytes", "5"], "--bytes does not belong to ping"),
         (PEER, &[relay[0], relay[1], "ping", NOBODY, "--count", "0"], "--count"),
         (PEER, &[relay[0], relay[1], "bench", NOBODY, "--up", "--down"], "not both"),
         (PEER, &[relay[0], relay[1], "bench", NOBODY, "--bytes", "1", "--seconds", "1"], "not both"),
         (PEER, &[relay[0], relay[1], "bench", NOBODY, "--path", "scenic"], "--path 'scenic'"),
-        (PEER, &[relay[0], relay[1], "serve", "--allow", "everyone"], "--allow 'everyone'"),
+        (PEER, &[relay[0], relay[1], "serve", "--allow", "Everyone"], "--allow 'Everyone'"),
         (RELAY, &["--listen", "here"], "--listen 'here'"),
         (RELAY, &["--punch-port", "1"], "two to seven"),
         (RELAY, &["--punch-port", "1000", "--punch-port", "1000"], "named twice"),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_smol::{CloseReason, ConnectOptions, Connection, PathPolicy, Peer};
+use direc_smol::{CloseReason, ConnectOptions, Connection, NodeId, PathPolicy, Peer};
 use smol::{
     Task,
     future::or,
@@ -13,7 +13,9 @@ use smol::{
 };
 
 use super::{
-    Begin, Running, bench, connect,
+    Begin, Running, bench,
+    called::Called,
+    connect,
     options::{Action, Client},
     paths::{Paths, Told},
     ping, words,
@@ -70,12 +72,21 @@ async fn attempt(
     seen: &Seen,
     keep: &mut Option<Running>,
 ) -> Result<(), Failure> {
-    let running = begin.register(asked).await?;
-    let session = Session::open(&keep.insert(running).peer, client, begin.out, seen).await?;
-    let result = match client.action {
-        Action::Ping { count, interval } => ping::run(&session, count, interval).await,
-        Action::Connect => connect::run(&session).await,
-        Action::Bench { load, down } => bench::run(&session, load, down).await,
+    let running = keep.insert(begin.register(asked).await?);
+    let called = Called::find(&client.peer, running, begin.out).await?;
+    let work = async {
+        let session = Session::open(&running.peer, called.id, client, begin.out, seen).await?;
+        called.met().await?;
+        act(&session, client.action).await
+    };
+    called.beside(work).await
+}
+
+async fn act(session: &Session, action: Action) -> Result<(), Failure> {
+    let result = match action {
+        Action::Ping { count, interval } => ping::run(session, count, interval).await,
+        Action::Connect => connect::run(session).await,
+        Action::Bench { load, down } => bench::run(session, load, down).await,
     };
     // A broken stream is told by the reason for which the connection ended, if it has.
     match result {
@@ -134,10 +145,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    async fn open(peer: &Peer, client: &Client, out: Out, seen: &Seen) -> Result<Self, Failure> {
+    async fn open(peer: &Peer, id: NodeId, client: &Client, out: Out, seen: &Seen) -> Result<Self, Failure> {
         let options = ConnectOptions::with_policy(client.path);
         let started = Instant::now();
-        let conn = peer.connect_with(client.peer, options).await.map_err(Failure::of)?;
+        let conn = peer.connect_with(id, options).await.map_err(Failure::of)?;
         let connected = ms_between(started, Instant::now());
         let paths = Paths::of(&conn).await;
         let path = paths.began;

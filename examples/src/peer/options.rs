@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use direc_smol::{Consent, MAX_RELAYS, NodeId, PathPolicy};
+use direc_smol::{Consent, MAX_RELAYS, PathPolicy, PeerName};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     protocol::Load,
 };
 
-use super::relays::RelayAt;
+use super::{called::Target, relays::RelayAt};
 
 const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
@@ -20,24 +20,33 @@ usage: peer --relay URL [--relay URL]... [--relay-ca FILE] [--key FILE] [--statu
             COMMAND
 
 commands:
-  serve [--echo] [--allow ID|any]... [--yes]
+  serve [--echo] [--allow PEER|any]... [--yes]
       Waits for connections and prints this peer's ID once the relay knows it. Always answers `ping` and `bench`.
       --echo        sends back what `connect` sends; without it, that is printed here, and what is typed here goes
                     there (one connection at a time)
-      --allow ID    lets this peer in without asking, and nobody else; may be repeated; `any` lets everyone in
+      --allow PEER  lets this peer in without asking, and nobody else; may be repeated; `any` lets everyone in. A name
+                    must be remembered
       --yes         lets in everyone who would be asked for
       Without --allow and --yes, each peer is asked for on the terminal.
-  ping ID [--count N] [--interval MS]
+  ping PEER [--count N] [--interval MS]
       Round trips through the connection, one a second unless said otherwise, until N of them or Ctrl-C.
-  connect ID
+  connect PEER
       Standard input and output to and from the other side. Ends when both directions have ended.
-  bench ID [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
+  bench PEER [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
       Sends (--up, the default) or fetches (--down) as fast as it goes or at R Mbit/s, for 10 seconds unless said
       otherwise. N may end in K, M or G (powers of 1,024).
   netcheck
       Says what stands between this machine and the world: whether UDP gets out, the addresses it has outside, how its
       NATs map and filter, what that means for direct connections, and how far the relays are. Takes some seconds, and
       a key of its own; with two relays at different addresses it can tell more.
+  names
+      Lists the names that are remembered, all or those at the relays given, and whom they stand for.
+  forget NAME
+      Forgets whom the name stands for at the relays given: the next use remembers whom the relay names then.
+
+PEER is the ID that the other side's `serve` prints, or the name that a relay knows it by. On its first use a name is
+remembered ($XDG_DATA_HOME/direc/known_names or ~/.local/share/direc/known_names); if the relay names another peer
+later, the command fails and says how to accept that.
 
 options:
   --relay URL     a relay: https://HOST[:PORT], which says all else, and through which everything goes where UDP is
@@ -91,11 +100,15 @@ pub(super) enum Command {
     Serve(Serve),
     Client(Client),
     Netcheck,
+    Names,
+    Forget(PeerName),
 }
 
 #[derive(Debug)]
 pub(super) struct Serve {
     pub(super) consent: Consent,
+    /// Who is let in besides, if it is a list.
+    pub(super) names: Vec<PeerName>,
     /// Nobody is asked: offers are accepted.
     pub(super) yes: bool,
     pub(super) echo: bool,
@@ -103,7 +116,7 @@ pub(super) struct Serve {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) peer: NodeId,
+    pub(super) peer: Target,
     pub(super) path: PathPolicy,
     pub(super) action: Action,
 }
@@ -130,7 +143,7 @@ struct Line {
     echo: bool,
     yes: bool,
     any: bool,
-    allow: Vec<NodeId>,
+    allow: Vec<Target>,
     count: Option<u64>,
     interval: Option<Duration>,
     bytes: Option<u64>,
@@ -143,8 +156,9 @@ struct Line {
 const SERVE: &[&str] = &["serve"];
 const PING: &[&str] = &["ping"];
 const BENCH: &[&str] = &["bench"];
-const NETCHECK: &[&str] = &["netcheck"];
 const CLIENTS: &[&str] = &["ping", "connect", "bench"];
+/// What must be one of these, and not more.
+const COMMANDS: &str = "serve, ping, connect, bench, netcheck, names, forget";
 
 pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
     let mut line = Line::default();
@@ -244,21 +258,21 @@ impl Line {
 
     fn options(mut self) -> Result<Options, Failure> {
         let mut words = std::mem::take(&mut self.words).into_iter();
-        let Some(command) = words.next() else {
-            return misfit("a command is missing: serve, ping, connect, bench or netcheck");
+        let Some(word) = words.next() else {
+            return misfit(format!("a command is missing: one of {COMMANDS}"));
         };
-        if ![SERVE, CLIENTS, NETCHECK].concat().contains(&command.as_str()) {
-            return misfit(format!("'{command}' is none of serve, ping, connect, bench, netcheck"));
+        if !COMMANDS.split(", ").any(|command| command == word) {
+            return misfit(format!("'{word}' is none of {COMMANDS}"));
         }
-        if let Some((flag, _)) = self.flags.iter().find(|(_, commands)| !commands.contains(&command.as_str())) {
-            return misfit(format!("{flag} does not belong to {command}"));
+        if let Some((flag, _)) = self.flags.iter().find(|(_, commands)| !commands.contains(&word.as_str())) {
+            return misfit(format!("{flag} does not belong to {word}"));
         }
-        let peer = if [SERVE, NETCHECK].concat().contains(&command.as_str()) { None } else { words.next() };
+        let object = if ["serve", "netcheck", "names"].contains(&word.as_str()) { None } else { words.next() };
         if let Some(word) = words.next() {
             return misfit(format!("'{word}' is one word too many"));
         }
         let relays = std::mem::take(&mut self.relays);
-        if relays.is_empty() {
+        if relays.is_empty() && word != "names" {
             return misfit("--relay URL is missing: the URL that the relay prints");
         }
         let (key, status, portmap) = (self.key.take(), self.status, !self.no_portmap);
@@ -266,32 +280,42 @@ impl Line {
         if relay_ca.is_some() && !relays.iter().any(RelayAt::needs_trust) {
             return misfit("--relay-ca is for https:// URLs without a pin, and there is none");
         }
-        let command = if command == "serve" {
-            Command::Serve(self.serve()?)
-        } else if command == "netcheck" {
-            if key.is_some() {
-                return misfit("--key does not belong to netcheck: it takes a key of its own");
-            }
-            Command::Netcheck
-        } else {
-            let Some(peer) = peer else {
-                return misfit(format!("{command} needs the other peer's ID: the one that its `serve` prints"));
-            };
-            let peer = args::parsed(peer.into(), "ID")?;
-            let path = self.path.unwrap_or_default();
-            Command::Client(Client { peer, path, action: self.action(&command)? })
-        };
+        if key.is_some() && word == "netcheck" {
+            return misfit("--key does not belong to netcheck: it takes a key of its own");
+        }
+        let command = self.command(&word, object)?;
         Ok(Options { relays, relay_ca, key, status, portmap, command })
+    }
+
+    fn command(self, word: &str, object: Option<String>) -> Result<Command, Failure> {
+        match (word, object) {
+            ("serve", _) => self.serve().map(Command::Serve),
+            ("netcheck", _) => Ok(Command::Netcheck),
+            ("names", _) => Ok(Command::Names),
+            ("forget", Some(name)) => args::parsed(name.into(), "NAME").map(Command::Forget),
+            ("forget", None) => misfit("forget needs a name: one that `names` lists"),
+            (_, Some(peer)) => {
+                let (peer, path) = (args::parsed(peer.into(), "PEER")?, self.path.unwrap_or_default());
+                Ok(Command::Client(Client { peer, path, action: self.action(word)? }))
+            }
+            (_, None) => {
+                misfit(format!("{word} needs the other peer's ID, the one that its `serve` prints, or its name"))
+            }
+        }
     }
 
     fn serve(self) -> Result<Serve, Failure> {
         let consent = match (self.any, self.allow.is_empty()) {
             (true, true) => Consent::Any,
-            (true, false) => return misfit("--allow any lets everyone in already: no IDs beside it"),
+            (true, false) => return misfit("--allow any lets everyone in already: no peers beside it"),
             (false, true) => Consent::Ask,
-            (false, false) => Consent::Listed { ids: self.allow, ask_others: self.yes },
+            (false, false) => {
+                let ids = self.allow.iter().filter_map(Target::id).collect();
+                Consent::Listed { ids, ask_others: self.yes }
+            }
         };
-        Ok(Serve { consent, yes: self.yes, echo: self.echo })
+        let names = self.allow.iter().filter_map(Target::name).cloned().collect();
+        Ok(Serve { consent, names, yes: self.yes, echo: self.echo })
     }
 
     fn action(self, command: &str) -> Result<Action, Failure> {
