@@ -32,9 +32,11 @@ pub enum DropReason {
     QueueFull,
     /// By a tunnel that is not there, or from an address that stands for one.
     UnknownTunnel,
+    /// A relayed packet beyond its sender's quota.
+    Quota,
 }
 
-const REASONS: [DropReason; 13] = [
+const REASONS: [DropReason; 14] = [
     DropReason::Empty,
     DropReason::UnknownType,
     DropReason::BadLength,
@@ -48,6 +50,7 @@ const REASONS: [DropReason; 13] = [
     DropReason::UnprovenAddress,
     DropReason::QueueFull,
     DropReason::UnknownTunnel,
+    DropReason::Quota,
 ];
 
 /// How many datagrams were dropped, by reason.

@@ -28,6 +28,7 @@ mod quic;
 mod relay;
 mod rng;
 pub mod step;
+mod token;
 mod tunnel;
 mod turns;
 mod url;
@@ -48,8 +49,9 @@ pub use event::{
 pub use identity::{Identity, KEY_LEN, NodeId};
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapper, PortMapping};
-pub use relay::{Relay, RelayStats};
+pub use relay::{Access, AccessList, Quotas, Rate, Relay, RelayStats, Rights, Scopes};
 pub use step::{Role, Step};
+pub use token::{AccessToken, TokenError, TokenHash};
 pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
 pub use url::{HttpsUrl, HttpsUrlError, RelayUrl, TlsPin, UrlError};
 

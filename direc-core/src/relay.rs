@@ -1,5 +1,6 @@
 //! P3: introduces peers to each other, learns their WAN addresses, and forwards what cannot go straight.
 
+mod access;
 mod cookies;
 mod forward;
 mod introduction;
@@ -8,11 +9,12 @@ mod knocks;
 mod newcomers;
 mod promises;
 mod punch;
+mod quotas;
 mod registry;
 mod tunnels;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -20,13 +22,16 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, StreamId, VarInt};
 
+pub use access::{Access, AccessList, Rights};
 use cookies::{CookieJar, Owner};
 use forward::{ForwardQueue, split_run};
-use introductions::Introductions;
+use introductions::{Introductions, Route};
 use knocks::Knocks;
 use newcomers::Newcomers;
 use promises::Promises;
-use registry::Registry;
+use quotas::{Meters, Payer};
+pub use quotas::{Quotas, Rate, Scopes};
+use registry::{Admitted, Registry};
 use tunnels::Tunnels;
 
 use crate::{
@@ -70,6 +75,8 @@ pub struct RelayStats {
     pub relayed_bytes: u64,
     /// Datagrams dropped, by reason.
     pub drops: Drops,
+    /// Registrations, introductions and names refused, by reason.
+    pub refusals: BTreeMap<RefuseReason, u64>,
     /// Whether it is being left: see [`Relay::drain`].
     pub draining: bool,
 }
@@ -83,7 +90,7 @@ pub struct Relay {
     jar: CookieJar,
     introductions: Introductions,
     /// Streams that a peer has opened and not said anything on.
-    fresh: std::collections::BTreeMap<(usize, StreamId), MessageStream>,
+    fresh: BTreeMap<(usize, StreamId), MessageStream>,
     newcomers: Newcomers,
     tunnels: Tunnels,
     queue: ForwardQueue,
@@ -91,8 +98,10 @@ pub struct Relay {
     promises: Promises,
     knocks: Knocks,
     events: VecDeque<RelayEvent>,
+    meters: Meters,
     relayed: (u64, u64),
     drops: Drops,
+    refusals: BTreeMap<RefuseReason, u64>,
     /// Peers have been asked to be elsewhere by then.
     draining_until: Option<Instant>,
     leaving: bool,
@@ -123,7 +132,7 @@ impl Relay {
             registry: Registry::default(),
             jar: CookieJar::new(ports, &mut rng),
             introductions: Introductions::new(rng.fork()),
-            fresh: std::collections::BTreeMap::new(),
+            fresh: BTreeMap::new(),
             newcomers: Newcomers::default(),
             tunnels: Tunnels::default(),
             queue: ForwardQueue::new(config.limits.forward_queue),
@@ -131,8 +140,10 @@ impl Relay {
             promises: Promises::default(),
             knocks: Knocks::default(),
             events: VecDeque::new(),
+            meters: Meters::default(),
             relayed: (0, 0),
             drops: Drops::default(),
+            refusals: BTreeMap::new(),
             draining_until: None,
             leaving: false,
             config,
@@ -155,6 +166,7 @@ impl Relay {
             relayed_datagrams: self.relayed.0,
             relayed_bytes: self.relayed.1,
             drops: self.drops.clone(),
+            refusals: self.refusals.clone(),
             draining: self.draining_until.is_some(),
         }
     }
@@ -310,8 +322,11 @@ impl Relay {
 
     fn on_relayed(&mut self, from: SocketAddr, run: forward::Run) -> Result<(), DropReason> {
         let limit = self.config.limits.early_datagrams;
-        let (to, channel) = self.introductions.route(run.channel, from, &self.registry, limit)?;
+        let route = self.introductions.route(run.channel, from, &self.registry, limit)?;
+        let Route { from, to, channel } = route;
         let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
+        let payer = self.payer(from).ok_or(DropReason::UnknownChannel)?;
+        self.meters.relay(self.now, &self.config.quotas, payer, bytes).map_err(|_| DropReason::Quota)?;
         let entry = self.registry.get_mut(to).ok_or(DropReason::UnknownChannel)?;
         if !entry.may_receive(self.now, bytes) {
             return Err(DropReason::UnprovenAddress);
@@ -512,7 +527,11 @@ impl Relay {
         if self.draining_until.is_some() {
             return self.dismiss(handle, close_code::GOODBYE, b"the relay is going down");
         }
-        let replaced = self.registry.register(handle, register);
+        let admitted = match self.admit_registration(handle, &register) {
+            Ok(admitted) => admitted,
+            Err(reason) => return self.refuse_registration(handle, stream, reason),
+        };
+        let replaced = self.registry.register(handle, register, admitted);
         let (punch_ports, knock_port) = (self.config.punch_ports.clone(), self.config.knock_port);
         let registered = Registered { punch_ports, knock_port };
         if let (Some(entry), Some(connection)) = (self.registry.get_mut(handle), self.quic.get_mut(handle)) {
@@ -527,6 +546,36 @@ impl Relay {
             self.events.push_back(RelayEvent::Registered { peer, address });
         }
         self.on_registration(handle);
+    }
+
+    /// Whether this registration may be: within the quotas, by the rules of access, and where there is room.
+    fn admit_registration(&mut self, handle: Handle, register: &Register) -> Result<Admitted, RefuseReason> {
+        let payer = self.payer(handle).ok_or(RefuseReason::Kind)?;
+        self.meters.registrations.take(self.now, &self.config.quotas.registrations, payer, 1)?;
+        let entry = self.registry.get(handle).ok_or(RefuseReason::Kind)?;
+        let (rights, shown) = self.rights_of(entry, register.token.as_ref(), register.listen)?;
+        if self.registry.registered_at(payer.network()) >= self.config.limits.registered_per_address {
+            return Err(RefuseReason::AddressQuota);
+        }
+        Ok(Admitted { rights, shown, network: payer.network() })
+    }
+
+    fn refuse_registration(&mut self, handle: Handle, mut stream: MessageStream, reason: RefuseReason) {
+        self.note_refusal(handle, reason);
+        if let Some(connection) = self.quic.get_mut(handle) {
+            refuse(&mut stream, connection, reason);
+        }
+    }
+
+    /// From now on so much is given; what has been used counts.
+    pub fn set_quotas(&mut self, now: Instant, quotas: Quotas) {
+        self.advance(now);
+        self.config.quotas = quotas;
+    }
+
+    /// Whom it is counted for what this connection asks.
+    fn payer(&self, handle: Handle) -> Option<Payer> {
+        self.registry.get(handle).map(|entry| Payer::new(entry.id, self.tunnels.remote(entry.address).ip()))
     }
 
     /// A registered peer announces its cookies on this stream, says where it is, and asks to be knocked at.
