@@ -49,10 +49,11 @@ mod sockets;
 
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
-    CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, Nature,
-    NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerTiming, PortAssignment, PortMapping, RefuseReason,
-    RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step, StepTaken, TlsPin, TransportConfig, UrlError,
+    Access, AccessList, AccessToken, CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats,
+    Consent, DirectFailure, DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS,
+    MapProtocol, Mapping, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerTiming,
+    PortAssignment, PortMapping, Quotas, Rate, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Rights,
+    Role, Scopes, Sighting, Step, StepTaken, TlsPin, TokenError, TokenHash, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::BytesMut;
 use direc_core::{
-    Arrival, ConfigError, Identity, Link, NodeId, RelayConfig, RelayEvent, RelayLimits, RelayStats, RelayUrl, Transmit,
+    Access, Arrival, ConfigError, Identity, Link, NodeId, Quotas, RelayConfig, RelayEvent, RelayLimits, RelayStats,
+    RelayUrl, Transmit,
 };
 use rustls::KeyLog;
 
@@ -44,6 +45,10 @@ pub struct RelayOptions {
     pub public_host: Option<String>,
     /// The limits.
     pub limits: RelayLimits,
+    /// Who may use it, and for what. Everybody by default.
+    pub access: Access,
+    /// What it gives in a time. No limit by default.
+    pub quotas: Quotas,
     /// Where to answer HTTPS, for peers that UDP does not reach; port 0: the system picks. `None`, the default: nowhere.
     pub https: Option<(SocketAddr, HttpsKey)>,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
@@ -60,6 +65,8 @@ impl RelayOptions {
             knock_port: Some(0),
             delay: Duration::ZERO,
             limits: RelayLimits::default(),
+            access: Access::default(),
+            quotas: Quotas::default(),
             https: None,
             public_host: None,
             key_log: None,
@@ -98,6 +105,8 @@ impl RelayServer {
         config.knock_port = knock.map(|address| address.port());
         config.delay = options.delay;
         config.limits = options.limits;
+        config.access = options.access;
+        config.quotas = options.quotas;
         config.key_log = options.key_log;
 
         let listener = options.https.map(|(address, key)| Listener::bind(address, &key)).transpose()?;
@@ -160,6 +169,16 @@ impl RelayServer {
     /// The relay's figures.
     pub fn stats(&self) -> RelayStats {
         self.guard.look(|machine| machine.core.stats())
+    }
+
+    /// From now on these may use it; whoever is registered and may not be any more is told why, and has to leave.
+    pub fn set_access(&self, access: Access) {
+        self.guard.call(|machine, now| machine.core.set_access(now, access));
+    }
+
+    /// From now on so much is given in a time; what has been used counts.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.guard.call(|machine, now| machine.core.set_quotas(now, quotas));
     }
 
     /// Datagrams that the system would not send.
@@ -245,6 +264,7 @@ impl Machine for RelayMachine {
             let news = match event {
                 RelayEvent::Registered { peer, address } => RelayNews::Registered { peer, address },
                 RelayEvent::Left { peer } => RelayNews::Left { peer },
+                RelayEvent::TurnedAway { peer, address, reason } => RelayNews::TurnedAway { peer, address, reason },
                 RelayEvent::Refused { client, server, reason } => RelayNews::Refused { client, server, reason },
                 RelayEvent::Step(step) => RelayNews::Step(step),
                 other => {

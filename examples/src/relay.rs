@@ -147,6 +147,9 @@ async fn tell(mut watch: RelayWatch, out: Out) {
         match news {
             RelayNews::Registered { peer, address } => log(out, &format!("registered {peer} from {address}")),
             RelayNews::Left { peer } => log(out, &format!("left {peer}")),
+            RelayNews::TurnedAway { peer, address, reason } => {
+                log(out, &format!("turned away {peer} from {address}: {reason}"));
+            }
             RelayNews::Refused { client, server, reason } => {
                 log(out, &format!("refused {} to {}: {reason}", client.short(), server.short()));
             }
