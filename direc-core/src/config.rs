@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use rustls::{KeyLog, crypto::CryptoProvider};
 
-use crate::{Identity, Nat64Prefix, NodeId, PeerName};
+use crate::{Access, AccessToken, Identity, Nat64Prefix, NodeId, PeerName, Quotas};
 
 /// Where a relay is and which key it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub struct PeerConfig {
     /// Whether a tunnel can be had to each of the relays, in their order, where UDP does not pass: then
     /// [`PeerEvent::Tunnel`](crate::PeerEvent::Tunnel) asks for it. Relays beyond its end have none; empty by default.
     pub tunnels: Vec<bool>,
+    /// What lets this peer use each of the relays, in their order, where they ask for it. Relays beyond its end are
+    /// shown none; empty by default. Each relay sees its own only.
+    pub tokens: Vec<Option<AccessToken>>,
     /// Whom to accept.
     pub consent: Consent,
     /// The crypto library: TLS 1.3 with AES-128-GCM at least. The one source of randomness besides the seed.
@@ -71,6 +74,7 @@ impl PeerConfig {
             identity,
             relays: vec![relay],
             tunnels: Vec::new(),
+            tokens: Vec::new(),
             consent: Consent::default(),
             crypto,
             key_log: None,
@@ -244,6 +248,10 @@ pub struct RelayConfig {
     pub names: BTreeMap<PeerName, NodeId>,
     /// The limits.
     pub limits: RelayLimits,
+    /// Who may use it, and for what: everybody, by default. [`Relay::set_access`](crate::Relay::set_access) changes it.
+    pub access: Access,
+    /// What it gives in a time. [`Relay::set_quotas`](crate::Relay::set_quotas) changes it.
+    pub quotas: Quotas,
 }
 
 impl RelayConfig {
@@ -259,6 +267,8 @@ impl RelayConfig {
             answer_deadline: Duration::from_secs(65),
             names: BTreeMap::new(),
             limits: RelayLimits::default(),
+            access: Access::default(),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -271,6 +281,8 @@ impl fmt::Debug for RelayConfig {
             .field("knock_port", &self.knock_port)
             .field("delay", &self.delay)
             .field("limits", &self.limits)
+            .field("access", &self.access)
+            .field("quotas", &self.quotas)
             .finish_non_exhaustive()
     }
 }
@@ -282,6 +294,8 @@ pub struct RelayLimits {
     pub connections: usize,
     /// Handshakes under way at once; beyond it, new addresses must answer a Retry first. 256.
     pub handshakes: usize,
+    /// Registered peers at one IP address, or one IPv6 /64. 1,000: carriers put many customers behind one address.
+    pub registered_per_address: usize,
     /// Introductions in total. 20,000.
     pub introductions: usize,
     /// Introductions that one peer may be part of; of those it began itself, at most 256. 1,024.
@@ -299,6 +313,7 @@ impl Default for RelayLimits {
         Self {
             connections: 10_000,
             handshakes: 256,
+            registered_per_address: 1_000,
             introductions: 20_000,
             introductions_per_peer: 1024,
             open_offers_per_peer: 16,

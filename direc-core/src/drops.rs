@@ -36,9 +36,11 @@ pub enum DropReason {
     BadAnswer,
     /// A router's answer by UPnP-IGD that points elsewhere than to that router.
     BadLocation,
+    /// A relayed packet beyond its sender's quota.
+    Quota,
 }
 
-const REASONS: [DropReason; 15] = [
+const REASONS: [DropReason; 16] = [
     DropReason::Empty,
     DropReason::UnknownType,
     DropReason::BadLength,
@@ -54,6 +56,7 @@ const REASONS: [DropReason; 15] = [
     DropReason::UnknownTunnel,
     DropReason::BadAnswer,
     DropReason::BadLocation,
+    DropReason::Quota,
 ];
 
 /// How many datagrams were dropped, by reason.

@@ -153,6 +153,22 @@ pub enum RefuseReason {
     Malformed,
     /// The relay is going down.
     Draining,
+    /// The relay is for those who show a token, and none was shown.
+    TokenMissing,
+    /// The relay does not know the token that was shown.
+    UnknownToken,
+    /// The relay is for listed peers, and this one is not listed.
+    NotListed,
+    /// The relay does not let this peer be found.
+    MayNotRegister,
+    /// The relay does not let this peer find others.
+    MayNotConnect,
+    /// This peer has used up what the relay gives one peer.
+    PeerQuota,
+    /// This peer's address has used up what the relay gives one address.
+    AddressQuota,
+    /// What the relay gives all peers together is used up.
+    TotalQuota,
     /// A reason this version does not know.
     Other,
 }
@@ -170,6 +186,16 @@ impl fmt::Display for RefuseReason {
             Self::Kind => "a message of this kind is not understood here",
             Self::Malformed => "a message did not parse",
             Self::Draining => "the relay is going down",
+            Self::TokenMissing => "this relay is for those who have a token, and this peer has shown none",
+            Self::UnknownToken => "this relay does not know the token that this peer has shown",
+            Self::NotListed => "this relay is for listed peers, and this peer's ID is not among them",
+            Self::MayNotRegister => "this relay does not let this peer be found by others",
+            Self::MayNotConnect => "this relay does not let this peer find others",
+            Self::PeerQuota => "this peer has used up what the relay gives one peer in a time; later it may have more",
+            Self::AddressQuota => {
+                "this peer's network address has used up what the relay gives one in a time; later it may have more"
+            }
+            Self::TotalQuota => "the relay gives no more at this time to all peers together",
             Self::Other => "for a reason this version does not know",
         })
     }

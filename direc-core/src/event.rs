@@ -354,6 +354,15 @@ pub enum RelayEvent {
         /// The peer.
         peer: NodeId,
     },
+    /// A registration was refused, or ended because it is not allowed any more.
+    TurnedAway {
+        /// The peer, as its key proves.
+        peer: NodeId,
+        /// Its address at the relay's QUIC port.
+        address: SocketAddr,
+        /// The reason it was given.
+        reason: RefuseReason,
+    },
     /// An introduction was refused.
     Refused {
         /// The client, P2.

@@ -56,7 +56,8 @@ impl NodeId {
     }
 }
 
-fn encoding() -> data_encoding::Encoding {
+/// Lower-case base32 without padding: one spelling for each value.
+pub(crate) fn encoding() -> data_encoding::Encoding {
     let mut spec: Specification = BASE32_NOPAD.specification();
     spec.symbols.make_ascii_lowercase();
     // The alphabet is a constant, so building it cannot fail; RFC 4648's own is a safe stand-in.

@@ -30,6 +30,7 @@ mod quic;
 mod relay;
 mod rng;
 pub mod step;
+mod token;
 mod tunnel;
 mod turns;
 mod twice;
@@ -54,8 +55,9 @@ pub use nat64::Nat64Prefix;
 pub use paths::PUNCHING_PACKETS;
 pub use peer::{Connection, ConnectionStats, Filtering, Mapping, Nature, Peer, PortAssignment, Sighting};
 pub use portmap::{MapProtocol, PortMapEvent, PortMapRequest, PortMapper, PortMapping};
-pub use relay::{DirectTimes, Relay, RelayStats};
+pub use relay::{Access, AccessList, DirectTimes, Quotas, Rate, Relay, RelayStats, Rights, Scopes};
 pub use step::{Role, Step};
+pub use token::{AccessToken, TOKEN_LEN, TokenError, TokenHash};
 pub use tunnel::{MAX_TUNNEL_DATAGRAM, TUNNEL_QUEUE, TunnelError, TunnelQueue, TunnelReader};
 pub use url::{HttpsUrl, HttpsUrlError, RelayUrl, TlsPin, UrlError};
 

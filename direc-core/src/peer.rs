@@ -51,7 +51,7 @@ use crate::{
     },
     rng::Rng,
     turns::Turns,
-    wire::datagram::Tag,
+    wire::{datagram::Tag, message::Register},
 };
 
 /// Sessions at once: connections, and offers under way. Further offers are refused, further connects fail.
@@ -123,7 +123,9 @@ impl Peer {
         for (index, &relay) in config.relays.iter().enumerate() {
             let mut rng = rng.fork();
             let endpoint = endpoint(control::slot(index), &cids, &mut rng);
-            let mut control = Control::new(relay, tls.clone(), register.clone(), patience, endpoint, rng, now)?;
+            let token = config.tokens.get(index).cloned().flatten();
+            let register = Register { token, ..register.clone() };
+            let mut control = Control::new(relay, tls.clone(), register, patience, endpoint, rng, now)?;
             if config.tunnels.get(index).is_some_and(|&can| can) {
                 control.allow_tunnel(index as u32);
             }

@@ -1,5 +1,6 @@
 //! P3: introduces peers to each other, learns their WAN addresses, and forwards what cannot go straight.
 
+mod access;
 mod cookies;
 mod directness;
 mod forward;
@@ -10,12 +11,13 @@ mod names;
 mod newcomers;
 mod promises;
 mod punch;
+mod quotas;
 mod registry;
 mod tunnels;
 mod urgent;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -23,14 +25,17 @@ use std::{
 use bytes::BytesMut;
 use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, StreamId, VarInt};
 
+pub use access::{Access, AccessList, Rights};
 use cookies::{CookieJar, Owner};
 pub use directness::DirectTimes;
 use forward::{ForwardQueue, split_run};
-use introductions::Introductions;
+use introductions::{Introductions, Route};
 use knocks::Knocks;
 use newcomers::Newcomers;
 use promises::Promises;
-use registry::Registry;
+use quotas::{Meters, Payer};
+pub use quotas::{Quotas, Rate, Scopes};
+use registry::{Admitted, Registry};
 use tunnels::Tunnels;
 use urgent::Urgent;
 
@@ -87,6 +92,8 @@ pub struct RelayStats {
     pub tunnelled_bytes: u64,
     /// Datagrams dropped, by reason.
     pub drops: Drops,
+    /// Registrations, introductions and names refused, by reason.
+    pub refusals: BTreeMap<RefuseReason, u64>,
     /// Whether it is being left: see [`Relay::drain`].
     pub draining: bool,
 }
@@ -100,7 +107,7 @@ pub struct Relay {
     jar: CookieJar,
     introductions: Introductions,
     /// Streams that a peer has opened and not said anything on.
-    fresh: std::collections::BTreeMap<(usize, StreamId), MessageStream>,
+    fresh: BTreeMap<(usize, StreamId), MessageStream>,
     newcomers: Newcomers,
     tunnels: Tunnels,
     queue: ForwardQueue,
@@ -109,9 +116,11 @@ pub struct Relay {
     knocks: Knocks,
     urgent: Urgent,
     events: VecDeque<RelayEvent>,
+    meters: Meters,
     relayed: (u64, u64),
     tunnelled: (u64, u64),
     drops: Drops,
+    refusals: BTreeMap<RefuseReason, u64>,
     /// Peers have been asked to be elsewhere by then.
     draining_until: Option<Instant>,
     leaving: bool,
@@ -142,7 +151,7 @@ impl Relay {
             registry: Registry::default(),
             jar: CookieJar::new(ports, &mut rng),
             introductions: Introductions::new(rng.fork()),
-            fresh: std::collections::BTreeMap::new(),
+            fresh: BTreeMap::new(),
             newcomers: Newcomers::default(),
             tunnels: Tunnels::default(),
             queue: ForwardQueue::new(config.limits.forward_queue),
@@ -151,9 +160,11 @@ impl Relay {
             knocks: Knocks::default(),
             urgent: Urgent::default(),
             events: VecDeque::new(),
+            meters: Meters::default(),
             relayed: (0, 0),
             tunnelled: (0, 0),
             drops: Drops::default(),
+            refusals: BTreeMap::new(),
             draining_until: None,
             leaving: false,
             config,
@@ -182,6 +193,7 @@ impl Relay {
             tunnelled_datagrams: self.tunnelled.0,
             tunnelled_bytes: self.tunnelled.1,
             drops: self.drops.clone(),
+            refusals: self.refusals.clone(),
             draining: self.draining_until.is_some(),
         }
     }
@@ -337,8 +349,11 @@ impl Relay {
 
     fn on_relayed(&mut self, from: SocketAddr, run: forward::Run) -> Result<(), DropReason> {
         let limit = self.config.limits.early_datagrams;
-        let (to, channel) = self.introductions.route(self.now, run.channel, from, &self.registry, limit)?;
+        let route = self.introductions.route(self.now, run.channel, from, &self.registry, limit)?;
+        let Route { from: sender, to, channel } = route;
         let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
+        let payer = self.payer(sender).ok_or(DropReason::UnknownChannel)?;
+        self.meters.relay(self.now, &self.config.quotas, payer, bytes).map_err(|_| DropReason::Quota)?;
         let entry = self.registry.get_mut(to).ok_or(DropReason::UnknownChannel)?;
         if !entry.may_receive(self.now, bytes) {
             return Err(DropReason::UnprovenAddress);
@@ -554,7 +569,11 @@ impl Relay {
         if self.draining_until.is_some() {
             return self.dismiss(handle, close_code::GOODBYE, b"the relay is going down");
         }
-        let replaced = self.registry.register(handle, register);
+        let admitted = match self.admit_registration(handle, &register) {
+            Ok(admitted) => admitted,
+            Err(reason) => return self.refuse_registration(handle, stream, reason),
+        };
+        let replaced = self.registry.register(handle, register, admitted);
         let (punch_ports, knock_port) = (self.config.punch_ports.clone(), self.config.knock_port);
         let registered = Registered { punch_ports, knock_port };
         if let (Some(entry), Some(connection)) = (self.registry.get_mut(handle), self.quic.get_mut(handle)) {
@@ -569,6 +588,36 @@ impl Relay {
             self.events.push_back(RelayEvent::Registered { peer, address });
         }
         self.on_registration(handle);
+    }
+
+    /// Whether this registration may be: within the quotas, by the rules of access, and where there is room.
+    fn admit_registration(&mut self, handle: Handle, register: &Register) -> Result<Admitted, RefuseReason> {
+        let payer = self.payer(handle).ok_or(RefuseReason::Kind)?;
+        self.meters.registrations.take(self.now, &self.config.quotas.registrations, payer, 1)?;
+        let entry = self.registry.get(handle).ok_or(RefuseReason::Kind)?;
+        let (rights, shown) = self.rights_of(entry, register.token.as_ref(), register.listen)?;
+        if self.registry.registered_at(payer.network()) >= self.config.limits.registered_per_address {
+            return Err(RefuseReason::AddressQuota);
+        }
+        Ok(Admitted { rights, shown, network: payer.network() })
+    }
+
+    fn refuse_registration(&mut self, handle: Handle, mut stream: MessageStream, reason: RefuseReason) {
+        self.note_refusal(handle, reason);
+        if let Some(connection) = self.quic.get_mut(handle) {
+            refuse(&mut stream, connection, reason);
+        }
+    }
+
+    /// From now on so much is given; what has been used counts.
+    pub fn set_quotas(&mut self, now: Instant, quotas: Quotas) {
+        self.advance(now);
+        self.config.quotas = quotas;
+    }
+
+    /// Whom it is counted for what this connection asks.
+    fn payer(&self, handle: Handle) -> Option<Payer> {
+        self.registry.get(handle).map(|entry| Payer::new(entry.id, self.tunnels.remote(entry.address).ip()))
     }
 
     /// A registered peer announces its cookies on this stream, says where it is, and asks to be knocked at.

@@ -69,6 +69,9 @@ impl Node for Relay {
                 What::Detail(format!("{} registered from {address}", peer.short()))
             }
             RelayEvent::Left { peer } => What::Detail(format!("{} left", peer.short())),
+            RelayEvent::TurnedAway { peer, address, reason } => {
+                What::Event(format!("turned away {} from {address}: {reason}", peer.short()))
+            }
             RelayEvent::Refused { client, server, reason } => {
                 What::Event(format!("refused {} to {}: {reason}", client.short(), server.short()))
             }

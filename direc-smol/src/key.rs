@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use direc_core::Identity;
+use direc_core::{AccessToken, Identity, TOKEN_LEN};
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 
@@ -37,6 +37,16 @@ pub fn load_or_create_key(path: &Path) -> Result<Identity, KeyFileError> {
 pub fn ephemeral_key() -> Result<Identity, KeyFileError> {
     let pair = generate()?;
     Identity::from_pkcs8(&pair.serialize_der()).map_err(|error| KeyFileError::Generate(error.to_string()))
+}
+
+/// A new token by which a relay's operator lets peers in.
+///
+/// # Errors
+/// [`KeyFileError::Generate`] if the system gives no randomness.
+pub fn new_token() -> Result<AccessToken, KeyFileError> {
+    let mut bytes = [0; TOKEN_LEN];
+    getrandom::fill(&mut bytes).map_err(|error| KeyFileError::Generate(error.to_string()))?;
+    Ok(AccessToken::from_random(bytes))
 }
 
 fn generate() -> Result<KeyPair, KeyFileError> {

@@ -49,11 +49,12 @@ mod sockets;
 
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
-    CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DirectTimes, DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol,
-    Mapping, NameError, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerName, PeerTiming,
-    PortAssignment, PortMapping, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step,
-    StepTaken, TlsPin, TransportConfig, UrlError,
+    Access, AccessList, AccessToken, CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats,
+    Consent, DirectFailure, DirectTimes, DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity,
+    MAX_RELAYS, MapProtocol, Mapping, NameError, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus,
+    PeerName, PeerTiming, PortAssignment, PortMapping, Quotas, Rate, RefuseReason, RelayError, RelayLimits, RelayStats,
+    RelayUrl, Rights, Role, Scopes, Sighting, Step, StepTaken, TlsPin, TokenError, TokenHash, TransportConfig,
+    UrlError,
     quic_types::{Dir, StreamId},
     step,
 };
@@ -64,7 +65,7 @@ pub use https::{
     HttpsError, HttpsKey, HttpsKeyError, HttpsLimits, HttpsRelay, HttpsStats, Page, PageServer, Proxy, ProxyError,
     Trust, bootstrap,
 };
-pub use key::{ephemeral_key, load_or_create_key};
+pub use key::{ephemeral_key, load_or_create_key, new_token};
 pub use news::{PathNews, PathWatch, PeerNews, RelayNews, RelayWatch, Watch};
 pub use peer::{Offer, Peer, PeerOptions};
 pub use recv_stream::RecvStream;

@@ -103,6 +103,15 @@ pub enum RelayNews {
         /// The peer.
         peer: NodeId,
     },
+    /// A registration was refused, or ended because it is not allowed any more.
+    TurnedAway {
+        /// The peer.
+        peer: NodeId,
+        /// Its address.
+        address: SocketAddr,
+        /// The reason it was given.
+        reason: RefuseReason,
+    },
     /// An introduction was refused.
     Refused {
         /// The client, P2.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use direc_core::{
-    ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerName, PeerTiming,
-    PortMapping, RelayError, RelayUrl, TransportConfig,
+    AccessToken, ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerName,
+    PeerTiming, PortMapping, RelayError, RelayUrl, TransportConfig,
 };
 use rustls::KeyLog;
 
@@ -35,6 +35,9 @@ pub struct PeerOptions {
     /// Where the relays answer HTTPS, in their order, for when UDP does not pass. Empty by default: relays beyond its end
     /// are reached by UDP alone.
     pub https: Vec<Option<HttpsRelay>>,
+    /// What lets this peer use the relays, in their order, where they ask for it. Empty by default: relays beyond its end
+    /// are shown no token, and each is shown its own only.
+    pub tokens: Vec<Option<AccessToken>>,
     /// Whom to accept. Nobody by default.
     pub consent: Consent,
     /// The local address; `None`, the default, takes all addresses, IPv6 and IPv4 where there are both, and a port the
@@ -58,6 +61,7 @@ impl PeerOptions {
             identity,
             relays: vec![relay],
             https: Vec::new(),
+            tokens: Vec::new(),
             consent: Consent::default(),
             local: None,
             timing: PeerTiming::default(),
@@ -123,9 +127,11 @@ impl Peer {
         let (relays, nat64) = resolve::relays(&options.relays, bound).await?;
         let addresses: Vec<SocketAddr> = relays.iter().map(|(_, relay)| relay.address).collect();
         let https: Vec<_> = relays.iter().map(|(index, _)| options.https.get(*index).cloned().flatten()).collect();
+        let tokens = relays.iter().map(|(index, _)| options.tokens.get(*index).cloned().flatten()).collect();
         let mut config = PeerConfig::new(options.identity, relays[0].1, provider::provider());
         config.relays = relays.into_iter().map(|(_, relay)| relay).collect();
         let at = config.relays.clone();
+        config.tokens = tokens;
         config.tunnels = https.iter().map(Option::is_some).collect();
         config.consent = options.consent;
         config.timing = options.timing;

@@ -10,8 +10,8 @@ use std::{
 
 use bytes::BytesMut;
 use direc_core::{
-    Arrival, ConfigError, Identity, Link, NodeId, PeerName, RelayConfig, RelayEvent, RelayLimits, RelayStats, RelayUrl,
-    Transmit,
+    Access, Arrival, ConfigError, Identity, Link, NodeId, PeerName, Quotas, RelayConfig, RelayEvent, RelayLimits,
+    RelayStats, RelayUrl, Transmit,
 };
 use rustls::KeyLog;
 
@@ -48,6 +48,10 @@ pub struct RelayOptions {
     pub names: BTreeMap<PeerName, NodeId>,
     /// The limits.
     pub limits: RelayLimits,
+    /// Who may use it, and for what. Everybody by default.
+    pub access: Access,
+    /// What it gives in a time. No limit by default.
+    pub quotas: Quotas,
     /// Where to answer HTTPS, for peers that UDP does not reach; port 0: the system picks. `None`, the default: nowhere.
     pub https: Option<(SocketAddr, HttpsKey)>,
     /// What that takes upon itself at most.
@@ -67,6 +71,8 @@ impl RelayOptions {
             delay: Duration::ZERO,
             names: BTreeMap::new(),
             limits: RelayLimits::default(),
+            access: Access::default(),
+            quotas: Quotas::default(),
             https: None,
             https_limits: HttpsLimits::default(),
             public_host: None,
@@ -114,6 +120,8 @@ impl RelayServer {
         config.delay = options.delay;
         config.names = options.names;
         config.limits = options.limits;
+        config.access = options.access;
+        config.quotas = options.quotas;
         config.key_log = options.key_log;
 
         let limits = options.https_limits;
@@ -200,6 +208,16 @@ impl RelayServer {
         self.guard.look(|machine| machine.core.stats())
     }
 
+    /// From now on these may use it; whoever is registered and may not be any more is told why, and has to leave.
+    pub fn set_access(&self, access: Access) {
+        self.guard.call(|machine, now| machine.core.set_access(now, access));
+    }
+
+    /// From now on so much is given in a time; what has been used counts.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.guard.call(|machine, now| machine.core.set_quotas(now, quotas));
+    }
+
     /// Datagrams that the system would not send.
     pub fn send_failures(&self) -> u64 {
         self.guard.send_failures()
@@ -284,6 +302,7 @@ impl Machine for RelayMachine {
             let news = match event {
                 RelayEvent::Registered { peer, address } => RelayNews::Registered { peer, address },
                 RelayEvent::Left { peer } => RelayNews::Left { peer },
+                RelayEvent::TurnedAway { peer, address, reason } => RelayNews::TurnedAway { peer, address, reason },
                 RelayEvent::Refused { client, server, reason } => RelayNews::Refused { client, server, reason },
                 RelayEvent::Step(step) => RelayNews::Step(step),
                 other => {

@@ -17,6 +17,7 @@ mod serve;
 mod serving;
 mod status;
 mod terminal;
+mod token;
 mod verdict;
 mod words;
 
@@ -125,9 +126,11 @@ impl Begin<'_> {
 /// beside the file `kept`.
 async fn with_relays(identity: Identity, asked: &Options, kept: &Path, out: Out) -> Result<PeerOptions, Failure> {
     let relays = relays::find(&asked.relays, asked.relay_ca.as_deref(), kept, out).await?;
-    let Some((first, _)) = relays.first() else { return Err(Failure::Failed("there is no relay".into())) };
+    let tokens = token::read(&asked.tokens)?;
+    let Some((_, first, _)) = relays.first() else { return Err(Failure::Failed("there is no relay".into())) };
     let mut options = PeerOptions::new(identity, first.clone());
-    (options.relays, options.https) = relays.into_iter().unzip();
+    options.tokens = relays.iter().map(|(index, ..)| tokens.get(*index).cloned().flatten()).collect();
+    (options.relays, options.https) = relays.into_iter().map(|(_, url, https)| (url, https)).unzip();
     Ok(options)
 }
 

@@ -85,6 +85,7 @@ fn consent(bits: u8) -> Consent {
 const LIMITS: RelayLimits = RelayLimits {
     connections: 12,
     handshakes: 3,
+    registered_per_address: 4,
     introductions: 9,
     introductions_per_peer: 6,
     open_offers_per_peer: 2,

@@ -342,6 +342,7 @@ impl World {
                     self.tell(|| format!("host {host}: {event:?}"));
                     let (RelayEvent::Registered { .. }
                     | RelayEvent::Left { .. }
+                    | RelayEvent::TurnedAway { .. }
                     | RelayEvent::Refused { .. }
                     | RelayEvent::Step(_)) = event
                     else {

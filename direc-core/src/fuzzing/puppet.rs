@@ -8,7 +8,7 @@ use quinn_proto::{Dir, Event, StreamEvent, VarInt};
 use rustls::crypto::CryptoProvider;
 
 use crate::{
-    Arrival, ConfigError, Identity, Link, NodeId, RefuseReason, RelayAddress, Role, Transmit,
+    AccessToken, Arrival, ConfigError, Identity, Link, NodeId, RefuseReason, RelayAddress, Role, Transmit,
     paths::ProbeKeys,
     quic::{
         Handle, Handled, Quic,
@@ -375,7 +375,8 @@ impl Puppet {
             0 => {
                 let flags = draw();
                 let ids = (0..draw() % 4).map(|_| self.id(draw)).collect();
-                Message::Register(Register { listen: flags & 1 == 0, any: flags & 2 == 0, ids, instance: None })
+                let token = (flags & 192 == 192).then(|| AccessToken::from_random(bytes(draw)));
+                Message::Register(Register { listen: flags & 1 == 0, any: flags & 2 == 0, ids, instance: None, token })
             }
             1 => Message::Registered(Registered {
                 punch_ports: (0..draw() % 12).map(|_| 4434 + u16::from(draw() % 3)).collect(),

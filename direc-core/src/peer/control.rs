@@ -18,7 +18,7 @@ use pulse::{Beat, Pulse};
 use tunnel::{By, Ways};
 
 use crate::{
-    ConfigError, Link, NodeId, PeerName, RelayError, Transmit,
+    ConfigError, Link, NodeId, PeerName, RefuseReason, RelayError, Transmit,
     config::{Consent, RelayAddress},
     drops::DropReason,
     quic::{
@@ -65,6 +65,8 @@ pub(crate) mod close_code {
     pub(crate) const MISBEHAVED: u32 = 3;
     /// P3: no room.
     pub(crate) const LIMIT: u32 = 4;
+    /// P3: not allowed any more, and the reason is a [`RefuseReason`](crate::RefuseReason)'s word.
+    pub(crate) const REFUSED: u32 = 5;
 }
 
 /// What the control connection has to tell.
@@ -542,7 +544,9 @@ impl Control {
                 if close.error_code == VarInt::from_u32(close_code::REPLACED) {
                     RelayError::Replaced
                 } else if close.error_code == VarInt::from_u32(close_code::LIMIT) {
-                    RelayError::Refused(crate::RefuseReason::Limit)
+                    RelayError::Refused(RefuseReason::Limit)
+                } else if close.error_code == VarInt::from_u32(close_code::REFUSED) {
+                    RelayError::Refused(RefuseReason::of_word(&close.reason).unwrap_or(RefuseReason::Other))
                 } else {
                     RelayError::Closed { reason: quic::printable(&close.reason) }
                 }
@@ -638,9 +642,9 @@ pub(super) fn registration(consent: &Consent, instance: [u8; 8]) -> Register {
     let instance = Some(instance.into());
     let told = |ids: &[NodeId]| ids.iter().copied().take(MAX_CONSENTS).collect();
     match consent {
-        Consent::Closed => Register { listen: false, any: false, ids: Vec::new(), instance },
-        Consent::Ask => Register { listen: true, any: false, ids: Vec::new(), instance },
-        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids), instance },
-        Consent::Any => Register { listen: true, any: true, ids: Vec::new(), instance },
+        Consent::Closed => Register { listen: false, any: false, ids: Vec::new(), instance, token: None },
+        Consent::Ask => Register { listen: true, any: false, ids: Vec::new(), instance, token: None },
+        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids), instance, token: None },
+        Consent::Any => Register { listen: true, any: true, ids: Vec::new(), instance, token: None },
     }
 }

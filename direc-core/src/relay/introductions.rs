@@ -41,6 +41,14 @@ pub(super) struct Introductions {
     direct: DirectTimes,
 }
 
+/// The way of a relayed packet.
+pub(super) struct Route {
+    pub(super) from: Handle,
+    pub(super) to: Handle,
+    /// The number under which it goes on.
+    pub(super) channel: u64,
+}
+
 impl Introductions {
     pub(super) fn new(rng: Rng) -> Self {
         Self {
@@ -156,10 +164,11 @@ impl Introductions {
         from: SocketAddr,
         registry: &Registry,
         early: u32,
-    ) -> Result<(Handle, u64), DropReason> {
+    ) -> Result<Route, DropReason> {
         let &(id, side) = self.by_channel.get(&channel).ok_or(DropReason::UnknownChannel)?;
         let introduction = self.by_id.get_mut(&id).ok_or(DropReason::UnknownChannel)?;
-        if registry.get(introduction.end(side).peer).map(|entry| entry.address) != Some(from) {
+        let sender = introduction.end(side).peer;
+        if registry.get(sender).map(|entry| entry.address) != Some(from) {
             return Err(DropReason::UnknownChannel);
         }
         if !introduction.may_forward(side, early) {
@@ -169,7 +178,7 @@ impl Introductions {
             self.direct.count(took);
         }
         let to = introduction.end(side.other());
-        Ok((to.peer, to.channel))
+        Ok(Route { from: sender, to: to.peer, channel: to.channel })
     }
 }
 
@@ -235,7 +244,10 @@ impl Relay {
     }
 
     /// Whether this introduction may be: P4 is there, and no limit is reached.
-    fn admit(&self, client: Handle, initiate: &Initiate) -> Result<Handle, RefuseReason> {
+    fn admit(&mut self, client: Handle, initiate: &Initiate) -> Result<Handle, RefuseReason> {
+        let payer = self.payer(client).ok_or(RefuseReason::Kind)?;
+        self.meters.introductions.take(self.now, &self.config.quotas.introductions, payer, 1)?;
+        self.meters.has_volume(self.now, &self.config.quotas, payer)?;
         let limits = &self.config.limits;
         if self.leaving || self.draining_until.is_some() {
             return Err(RefuseReason::Draining);
@@ -245,6 +257,13 @@ impl Relay {
             None => self.registry.find(&initiate.server),
             Some(_) => self.registry.find_any(&initiate.server),
         };
+        // Before anything is said about who is there. Either end may resume what one of them was allowed to begin; and
+        // nothing comes of it but between two that know the connection's token.
+        let begun_by_other = initiate.resume.is_some()
+            && found.and_then(|server| self.registry.get(server)).is_some_and(|server| server.rights.connect);
+        if !entry.rights.connect && !begun_by_other {
+            return Err(RefuseReason::MayNotConnect);
+        }
         let server = found.ok_or(RefuseReason::NoSuchPeer)?;
         if server == client {
             return Err(RefuseReason::Yourself);
@@ -271,6 +290,7 @@ impl Relay {
         initiate: &Initiate,
         reason: RefuseReason,
     ) {
+        *self.refusals.entry(reason).or_default() += 1;
         if let Some(connection) = self.quic.get_mut(client) {
             refuse(&mut stream, connection, reason);
         }
@@ -396,6 +416,7 @@ impl Relay {
             }
         }
         if !accepted && introduction.server.peer == by {
+            *self.refusals.entry(reason).or_default() += 1;
             let (client, server) = (introduction.client_id, introduction.server_id);
             self.events.push_back(RelayEvent::Refused { client, server, reason });
         }

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::tunnels::is_tunnel;
+use super::{access::Rights, tunnels::is_tunnel};
 use crate::{
     NodeId,
     quic::{Handle, stream::MessageStream},
+    token::TokenHash,
     wire::message::{MAX_ADDRESSES, Register},
 };
 
@@ -44,12 +45,26 @@ pub(super) struct PeerEntry {
     /// Whether it can be found by its ID.
     pub(super) listening: bool,
     consent: Option<Register>,
+    /// What it may do, once it is registered.
+    pub(super) rights: Rights,
+    /// The hash of the token it has shown: whether that is good is asked again when the rules change.
+    pub(super) shown: Option<TokenHash>,
+    /// The network address it registered from.
+    network: Option<IpAddr>,
     observed: BTreeMap<u8, Observation>,
     /// When it was last knocked at.
     pub(super) knocked_at: Option<Instant>,
     /// Addresses on its machine's own networks, by its own word.
     local: Vec<SocketAddr>,
     pub(super) introductions: BTreeSet<u64>,
+}
+
+/// What a registration is let in with.
+#[derive(Clone, Copy)]
+pub(super) struct Admitted {
+    pub(super) rights: Rights,
+    pub(super) shown: Option<TokenHash>,
+    pub(super) network: IpAddr,
 }
 
 impl PeerEntry {
@@ -156,6 +171,8 @@ pub(super) struct Registry {
     by_id: BTreeMap<NodeId, Handle>,
     /// Those that nobody may ask for, the latest last; a connection that one of them has may be introduced anew.
     guests: BTreeMap<NodeId, Vec<Handle>>,
+    /// How many registrations each network address has.
+    at: BTreeMap<IpAddr, usize>,
 }
 
 impl Registry {
@@ -169,6 +186,9 @@ impl Registry {
             stream: None,
             listening: false,
             consent: None,
+            rights: Rights::default(),
+            shown: None,
+            network: None,
             observed: BTreeMap::new(),
             knocked_at: None,
             local: Vec::new(),
@@ -186,10 +206,13 @@ impl Registry {
     }
 
     /// Registers; gives the connection that held the same ID until now and has to go.
-    pub(super) fn register(&mut self, handle: Handle, register: Register) -> Option<Handle> {
+    pub(super) fn register(&mut self, handle: Handle, register: Register, admitted: Admitted) -> Option<Handle> {
         let entry = self.peers.get_mut(&handle.0)?;
         entry.listening = register.listen;
-        entry.consent = Some(register);
+        // The token itself is of no use any more.
+        entry.consent = Some(Register { token: None, ..register });
+        (entry.rights, entry.shown, entry.network) = (admitted.rights, admitted.shown, Some(admitted.network));
+        *self.at.entry(admitted.network).or_default() += 1;
         if !entry.listening {
             let (id, instance) = (entry.id, entry.instance());
             let guests = self.guests.entry(id).or_default();
@@ -215,6 +238,14 @@ impl Registry {
 
     pub(super) fn remove(&mut self, handle: Handle) -> Option<PeerEntry> {
         let entry = self.peers.remove(&handle.0)?;
+        if let Some(network) = entry.network
+            && let Some(count) = self.at.get_mut(&network)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.at.remove(&network);
+            }
+        }
         if self.by_id.get(&entry.id) == Some(&handle) {
             self.by_id.remove(&entry.id);
         }
@@ -232,6 +263,11 @@ impl Registry {
         self.peers.len()
     }
 
+    /// Registrations of one network address.
+    pub(super) fn registered_at(&self, network: IpAddr) -> usize {
+        self.at.get(&network).copied().unwrap_or_default()
+    }
+
     /// Peers that can be found.
     pub(super) fn registered(&self) -> usize {
         self.by_id.len()
@@ -244,7 +280,11 @@ mod tests {
     use quinn_proto::ConnectionHandle;
 
     fn listening() -> Register {
-        Register { listen: true, any: false, ids: vec![NodeId::from_bytes([5; 32])], instance: None }
+        Register { listen: true, any: false, ids: vec![NodeId::from_bytes([5; 32])], instance: None, token: None }
+    }
+
+    fn admitted() -> Admitted {
+        Admitted { rights: Rights::ALL, shown: None, network: "198.51.100.1".parse().unwrap() }
     }
 
     fn registry() -> Registry {
@@ -262,16 +302,16 @@ mod tests {
         let address: SocketAddr = "198.51.100.1:1".parse().unwrap();
         registry.insert(ConnectionHandle(3), NodeId::from_bytes([1; 32]), address, address.ip());
         let guest = |n: u8| Register { listen: false, instance: Some([n; 8].into()), ..listening() };
-        assert_eq!(registry.register(ConnectionHandle(1), guest(1)), None);
-        assert_eq!(registry.register(ConnectionHandle(2), guest(2)), None);
-        assert_eq!(registry.register(ConnectionHandle(3), guest(1)), Some(ConnectionHandle(1)));
+        assert_eq!(registry.register(ConnectionHandle(1), guest(1), admitted()), None);
+        assert_eq!(registry.register(ConnectionHandle(2), guest(2), admitted()), None);
+        assert_eq!(registry.register(ConnectionHandle(3), guest(1), admitted()), Some(ConnectionHandle(1)));
     }
 
     #[test]
     fn the_newest_registration_of_a_key_is_the_one_that_is_found() {
         let mut registry = registry();
-        assert!(registry.register(ConnectionHandle(1), listening()).is_none());
-        assert!(registry.register(ConnectionHandle(2), listening()) == Some(ConnectionHandle(1)));
+        assert!(registry.register(ConnectionHandle(1), listening(), admitted()).is_none());
+        assert!(registry.register(ConnectionHandle(2), listening(), admitted()) == Some(ConnectionHandle(1)));
         assert!(registry.find(&NodeId::from_bytes([1; 32])) == Some(ConnectionHandle(2)));
         registry.remove(ConnectionHandle(1));
         assert!(registry.find(&NodeId::from_bytes([1; 32])) == Some(ConnectionHandle(2)));
@@ -280,9 +320,9 @@ mod tests {
     #[test]
     fn a_peer_that_only_connects_out_replaces_nobody_and_is_not_found() {
         let mut registry = registry();
-        registry.register(ConnectionHandle(1), listening());
+        registry.register(ConnectionHandle(1), listening(), admitted());
         let outgoing = Register { listen: false, ..listening() };
-        assert!(registry.register(ConnectionHandle(2), outgoing).is_none());
+        assert!(registry.register(ConnectionHandle(2), outgoing, admitted()).is_none());
         assert!(registry.find(&NodeId::from_bytes([1; 32])) == Some(ConnectionHandle(1)));
     }
 
@@ -343,7 +383,7 @@ mod tests {
     #[test]
     fn standing_consent_is_for_those_it_names() {
         let mut registry = registry();
-        registry.register(ConnectionHandle(1), listening());
+        registry.register(ConnectionHandle(1), listening(), admitted());
         let entry = registry.get(ConnectionHandle(1)).unwrap();
         assert!(entry.consents_to(&NodeId::from_bytes([5; 32])));
         assert!(!entry.consents_to(&NodeId::from_bytes([6; 32])));

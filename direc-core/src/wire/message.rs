@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use ciborium::Value;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{NodeId, PeerName, RefuseReason, wire::datagram::Cookie};
+use crate::{NodeId, PeerName, RefuseReason, token::AccessToken, wire::datagram::Cookie};
 
 /// The protocol's version.
 pub(crate) const VERSION: u64 = 1;
@@ -55,6 +55,9 @@ pub(crate) struct Register {
     /// Drawn at random by each process: of two connections of one process, the later one is the one that lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) instance: Option<serde_bytes::ByteArray<8>>,
+    /// What lets this peer use the relay, if that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<AccessToken>,
 }
 
 /// Peer to relay, on the registration stream: addresses on this machine's own networks.
@@ -407,13 +410,25 @@ mod address_list {
     }
 }
 
+impl RefuseReason {
+    /// The word that stands for it in messages, and wherever programs read it.
+    pub fn word(self) -> &'static str {
+        reason::WORDS.iter().find(|(known, _)| *known == self).map_or("other", |(_, word)| word)
+    }
+
+    /// What the word stands for, if this version knows it.
+    pub(crate) fn of_word(word: &[u8]) -> Option<Self> {
+        reason::WORDS.iter().find(|(_, known)| known.as_bytes() == word).map(|(reason, _)| *reason)
+    }
+}
+
 /// A reason as a word; words that this version does not know become [`RefuseReason::Other`].
 mod reason {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::RefuseReason;
 
-    const WORDS: [(RefuseReason, &str); 11] = [
+    pub(super) const WORDS: [(RefuseReason, &str); 19] = [
         (RefuseReason::NoSuchPeer, "no-such-peer"),
         (RefuseReason::NotWelcome, "not-welcome"),
         (RefuseReason::NoAnswer, "no-answer"),
@@ -424,17 +439,24 @@ mod reason {
         (RefuseReason::Kind, "kind"),
         (RefuseReason::Malformed, "malformed"),
         (RefuseReason::Draining, "draining"),
+        (RefuseReason::TokenMissing, "token-missing"),
+        (RefuseReason::UnknownToken, "unknown-token"),
+        (RefuseReason::NotListed, "not-listed"),
+        (RefuseReason::MayNotRegister, "may-not-register"),
+        (RefuseReason::MayNotConnect, "may-not-connect"),
+        (RefuseReason::PeerQuota, "peer-quota"),
+        (RefuseReason::AddressQuota, "address-quota"),
+        (RefuseReason::TotalQuota, "total-quota"),
         (RefuseReason::Other, "other"),
     ];
 
     pub(super) fn serialize<S: Serializer>(reason: &RefuseReason, serializer: S) -> Result<S::Ok, S::Error> {
-        let word = WORDS.iter().find(|(known, _)| known == reason).map_or("other", |(_, word)| word);
-        serializer.serialize_str(word)
+        serializer.serialize_str(reason.word())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RefuseReason, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Ok(WORDS.iter().find(|(_, word)| *word == text).map_or(RefuseReason::Other, |(reason, _)| *reason))
+        Ok(RefuseReason::of_word(text.as_bytes()).unwrap_or(RefuseReason::Other))
     }
 }
 

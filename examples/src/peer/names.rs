@@ -59,5 +59,5 @@ async fn asked(begin: Begin<'_>) -> Result<Vec<NodeId>, Failure> {
     let options = begin.options;
     let key = options.key.clone().unwrap_or_else(home::peer_key);
     let relays = relays::find(&options.relays, options.relay_ca.as_deref(), &key, begin.out).await?;
-    Ok(relays.into_iter().map(|(url, _)| url.key).collect())
+    Ok(relays.into_iter().map(|(_, url, _)| url.key).collect())
 }

@@ -16,8 +16,8 @@ use super::{called::Target, relays::RelayAt};
 const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
 
-usage: peer --relay URL [--relay URL]... [--relay-ca FILE] [--key FILE] [--status SECONDS] [--no-portmap] [--json]
-            COMMAND
+usage: peer --relay URL [--token-file FILE] [--relay URL]... [--relay-ca FILE] [--key FILE] [--status SECONDS]
+            [--no-portmap] [--json] COMMAND
 
 commands:
   serve [--echo] [--allow PEER|any]... [--yes]
@@ -55,6 +55,9 @@ options:
                   of them, and connections move from one that is lost to the next
   --relay-ca FILE whom to believe for https:// URLs without a pin: these certificates in PEM, and nobody else
                   (default: whom this machine believes)
+  --token-file FILE
+                  the token that the relay before it asks for, in a file of one line; with one relay, the environment's
+                  DIREC_TOKEN will do. There is no flag for the token itself: `ps` would show it to everybody
   --key FILE      this peer's key, made on first use, readable by its owner only
                   (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key)
   --path WHICH    for ping, connect and bench: `auto` (the default) begins through the relay and moves to the direct
@@ -88,6 +91,8 @@ pub(super) struct Options {
     /// Who vouches for them, if not whom this machine believes.
     pub(super) relay_ca: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
+    /// For each relay, the file with its token.
+    pub(super) tokens: Vec<Option<PathBuf>>,
     /// How often to show the status unasked.
     pub(super) status: Option<Duration>,
     /// Whether to ask the router for a port.
@@ -134,6 +139,8 @@ struct Line {
     relays: Vec<RelayAt>,
     relay_ca: Option<PathBuf>,
     key: Option<PathBuf>,
+    /// Files with tokens, and how many relays were named before.
+    tokens: Vec<(usize, PathBuf)>,
     status: Option<Duration>,
     no_portmap: bool,
     words: Vec<String>,
@@ -171,6 +178,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("no-portmap") => line.no_portmap = true,
             Arg::Long("relay-ca") => line.relay_ca = Some(parser.value()?.into()),
             Arg::Long("status") => line.status = Some(args::duration(&mut parser, "--status")?),
+            Arg::Long("token-file") => line.tokens.push((line.relays.len(), parser.value()?.into())),
             Arg::Long("key") => line.key = Some(parser.value()?.into()),
             Arg::Value(word) => line.words.push(word.string()?),
             Arg::Long("echo") => (line.echo, _) = (true, line.flag("--echo", SERVE)),
@@ -239,6 +247,20 @@ fn megabits(number: f64) -> Result<u64, Failure> {
     }
 }
 
+/// For each relay, the file behind it; where there is one relay, before it will do.
+fn token_files(named: Vec<(usize, PathBuf)>, relays: usize) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let mut files = vec![None; relays];
+    for (before, file) in named {
+        let relay = if relays == 1 { Some(0) } else { before.checked_sub(1) };
+        match relay.and_then(|relay| files.get_mut(relay)) {
+            None => return misfit("--token-file stands behind the --relay that it is for"),
+            Some(Some(_)) => return misfit("--token-file: one for each relay"),
+            Some(place) => *place = Some(file),
+        }
+    }
+    Ok(files)
+}
+
 impl Line {
     fn flag(&mut self, name: &'static str, commands: &'static [&'static str]) {
         self.flags.push((name, commands));
@@ -275,6 +297,7 @@ impl Line {
         if relays.is_empty() && word != "names" {
             return misfit("--relay URL is missing: the URL that the relay prints");
         }
+        let tokens = token_files(std::mem::take(&mut self.tokens), relays.len())?;
         let (key, status, portmap) = (self.key.take(), self.status, !self.no_portmap);
         let relay_ca = self.relay_ca.take();
         if relay_ca.is_some() && !relays.iter().any(RelayAt::needs_trust) {
@@ -284,7 +307,7 @@ impl Line {
             return misfit("--key does not belong to netcheck: it takes a key of its own");
         }
         let command = self.command(&word, object)?;
-        Ok(Options { relays, relay_ca, key, status, portmap, command })
+        Ok(Options { relays, relay_ca, key, tokens, status, portmap, command })
     }
 
     fn command(self, word: &str, object: Option<String>) -> Result<Command, Failure> {

@@ -54,21 +54,21 @@ impl fmt::Display for RelayAt {
     }
 }
 
-/// The relays, in their order; all are asked at once. What they say is kept beside the peer's key. One that does not
+/// The relays, in their order, each with its index; all are asked at once. What they say is kept beside the peer's key. One that does not
 /// answer is left out, unless that leaves none.
 pub(super) async fn find(
     relays: &[RelayAt],
     ca: Option<&Path>,
     key: &Path,
     out: Out,
-) -> Result<Vec<(RelayUrl, Option<HttpsRelay>)>, Failure> {
+) -> Result<Vec<(usize, RelayUrl, Option<HttpsRelay>)>, Failure> {
     let trust = ca.map_or(Trust::System, |file| Trust::File(file.to_owned()));
     let asking: Vec<_> =
         relays.iter().map(|relay| smol::spawn(ask(relay.clone(), trust.clone(), key.to_owned()))).collect();
     let (mut found, mut failures) = (Vec::new(), Vec::new());
-    for answer in asking {
+    for (index, answer) in asking.into_iter().enumerate() {
         match answer.await {
-            Ok(relay) => found.push(relay),
+            Ok((url, https)) => found.push((index, url, https)),
             Err(failure) => failures.push(failure),
         }
     }

@@ -1,6 +1,7 @@
 //! What an operator can set. A key is a field here, a paragraph in `examples/relay.toml`, and nothing else: the file,
 //! the environment and the command line all come in through [`layers`].
 
+mod access;
 mod layers;
 mod values;
 
@@ -13,6 +14,8 @@ use direc_smol::{HttpsLimits, RelayLimits};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+pub(super) use access::names;
+use access::{Access, Names, Quotas};
 pub(super) use layers::{FILE_VARIABLE, Layers, differences};
 pub(super) use values::{Format, Host, Millis, Place, Seconds};
 
@@ -36,6 +39,9 @@ pub(super) struct Config {
     pub(super) log_format: Format,
     pub(super) https: Https,
     pub(super) admin: Admin,
+    pub(super) access: Access,
+    pub(super) names: Names,
+    pub(super) quotas: Quotas,
     pub(super) limits: Limits,
 }
 
@@ -69,6 +75,7 @@ pub(super) struct Limits {
     pub(super) introductions: usize,
     pub(super) introductions_per_peer: usize,
     pub(super) open_offers_per_peer: usize,
+    pub(super) registered_per_address: usize,
     pub(super) forward_queue_bytes: usize,
 }
 
@@ -86,6 +93,9 @@ impl Default for Config {
             log_format: Format::Text,
             https: Https::default(),
             admin: Admin::default(),
+            access: Access::default(),
+            names: Names::new(),
+            quotas: Quotas::default(),
             limits: Limits::default(),
         }
     }
@@ -115,6 +125,7 @@ impl Default for Limits {
             introductions: limits.introductions,
             introductions_per_peer: limits.introductions_per_peer,
             open_offers_per_peer: limits.open_offers_per_peer,
+            registered_per_address: limits.registered_per_address,
             forward_queue_bytes: limits.forward_queue,
         }
     }
@@ -144,6 +155,7 @@ impl Limits {
             introductions: self.introductions,
             introductions_per_peer: self.introductions_per_peer,
             open_offers_per_peer: self.open_offers_per_peer,
+            registered_per_address: self.registered_per_address,
             forward_queue: self.forward_queue_bytes,
             ..RelayLimits::default()
         }
@@ -164,6 +176,7 @@ impl Config {
     /// [`Failure::Usage`] names the keys.
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.ports()?;
+        self.access.rules(&self.names)?;
         let misfit = |what: &str| Err(Failure::Usage(what.into()));
         match (&self.https.certificate, &self.https.key) {
             (Some(_), _) | (_, Some(_)) if self.https.listen.is_none() => {

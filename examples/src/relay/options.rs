@@ -14,9 +14,11 @@ usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]...
              [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N]
              [--admin [IP:]PORT] [--log-format text|json] [--json]
        relay --sample-config
+       relay token
 
   --config FILE    settings from this file; flags go before the environment, that before the file (DIREC_RELAY_CONFIG)
   --sample-config  prints such a file with everything that can be set, explained, at its default
+  token            makes a token that lets peers in, and prints it, for them, and its hash, for [access.tokens]
   --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
   --public HOST    the host name or IP address by which peers reach this machine, for the URL
   --punch-port N   a UDP port for hole punching, two to seven of them, 0 for any (default: the two after ADDR's)
@@ -69,7 +71,7 @@ const FLAGS: [(&str, &[&str]); 11] = [
 /// What the command line asks for.
 pub(super) enum Parsed {
     Run(Box<Options>),
-    Say(&'static str),
+    Say(String),
 }
 
 /// The command line, kept: on SIGHUP it goes over what the file says then.
@@ -109,9 +111,10 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
     let mut options = Options { file: env::var_os(FILE_VARIABLE).map(PathBuf::from), ..Options::default() };
     while let Some(arg) = parser.next()? {
         match arg {
-            Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
-            Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
-            Arg::Long("sample-config") => return Ok(Parsed::Say(SAMPLE)),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP.into())),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION.into())),
+            Arg::Long("sample-config") => return Ok(Parsed::Say(SAMPLE.into())),
+            Arg::Value(word) if word == "token" => return token().map(Parsed::Say),
             Arg::Long("json") => {}
             Arg::Long("config") => options.file = Some(parser.value()?.into()),
             Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
@@ -127,4 +130,10 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
         }
     }
     Ok(Parsed::Run(Box::new(options)))
+}
+
+/// A new token, for its peers, and its hash, for the file: nobody else keeps either.
+fn token() -> Result<String, Failure> {
+    let token = direc_smol::new_token().map_err(Failure::of)?;
+    Ok(format!("{}\n{}", token.reveal(), token.hash()))
 }

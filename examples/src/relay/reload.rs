@@ -5,15 +5,15 @@ use std::time::Duration;
 use direc_smol::RelayServer;
 
 use super::{
-    config::{Config, differences},
+    config::{self, Config, differences},
     options::Options,
     setup,
     telling::{complain, log},
 };
 use crate::{failure::Failure, out::Out};
 
-/// Keys that a reload puts to use, and tables of such. All others wait for the next start.
-const RELOADED: [&str; 3] = ["drain_seconds", "https.certificate", "https.key"];
+/// Keys that a reload puts to use, and tables of such, which end in a dot. All others wait for the next start.
+const RELOADED: [&str; 6] = ["drain_seconds", "https.certificate", "https.key", "access.", "names.", "quotas."];
 
 /// The settings, and where they come from.
 pub(super) struct Settings {
@@ -42,7 +42,8 @@ impl Settings {
             Ok(()) => log(out, "reloaded"),
             Err(why) => complain(out, &format!("HTTPS goes on with the certificate that it has: {why}")),
         }
-        let reloaded = |key: &String| RELOADED.iter().any(|name| key == name);
+        let reloaded =
+            |key: &String| RELOADED.iter().any(|name| key == name || name.ends_with('.') && key.starts_with(name));
         let later: Vec<_> = differences(&self.started, &config).into_iter().filter(|key| !reloaded(key)).collect();
         if !later.is_empty() {
             log(out, &format!("these settings take effect at the next start: {}", later.join(", ")));
@@ -53,6 +54,9 @@ impl Settings {
 
 /// Gives the running relay what it can take while it runs.
 fn reload(relay: &RelayServer, config: &Config) -> Result<(), Failure> {
+    relay.set_names(config::names(&config.names));
+    relay.set_quotas(config.quotas.meters());
+    relay.set_access(config.access.rules(&config.names)?);
     if relay.https_addr().is_some() {
         relay.set_https_key(&setup::https_key(config)?);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use direc_smol::{HttpsKey, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
 
-use super::config::Config;
+use super::config::{self, Config};
 use crate::{failure::Failure, home, out::Out};
 
 /// The key's file in the data folder.
@@ -24,6 +24,9 @@ pub(super) fn bind(config: &Config) -> Result<(RelayServer, Option<TlsPin>), Fai
     relay.knock_port = Some(ports.knock);
     relay.delay = config.delay_ms.duration();
     relay.public_host = config.public.as_ref().map(|host| host.0.clone());
+    relay.access = config.access.rules(&config.names)?;
+    relay.names = config::names(&config.names);
+    relay.quotas = config.quotas.meters();
     relay.limits = config.limits.of_the_core();
     relay.https_limits = config.https.limits();
     let mut pin = None;

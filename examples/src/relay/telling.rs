@@ -23,6 +23,13 @@ pub(super) async fn tell(mut watch: RelayWatch, refusals: &Refusals, out: Out) {
             RelayNews::Left { peer } => {
                 record(out, "info", &format!("left {peer}"), || json!({"event": "left", "peer": peer.to_string()}));
             }
+            RelayNews::TurnedAway { peer, address, reason } => {
+                refusals.count(reason);
+                let text = format!("turned away {peer} from {address}: {reason}");
+                let [peer, address, reason] = [peer.to_string(), address.to_string(), reason.to_string()];
+                let fields = || json!({"event": "turned_away", "peer": peer, "address": address, "reason": reason});
+                record(out, "info", &text, fields);
+            }
             RelayNews::Refused { client, server, reason } => {
                 refusals.count(reason);
                 let text = format!("refused {} to {}: {reason}", client.short(), server.short());

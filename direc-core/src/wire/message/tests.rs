@@ -12,7 +12,20 @@ impl std::fmt::Debug for Message {
 fn all() -> Vec<Message> {
     let id = NodeId::from_bytes([9; 32]);
     vec![
-        Message::Register(Register { listen: true, any: false, ids: vec![id; MAX_CONSENTS], instance: None }),
+        Message::Register(Register {
+            listen: true,
+            any: false,
+            ids: vec![id; MAX_CONSENTS],
+            instance: None,
+            token: None,
+        }),
+        Message::Register(Register {
+            listen: false,
+            any: false,
+            ids: vec![],
+            instance: Some([4; 8].into()),
+            token: Some(AccessToken::from_random([0x11; 20])),
+        }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436) }),
         Message::Knock(Knock { cookie: [7; 16] }),
         Message::Knocked(Knock { cookie: [7; 16] }),
@@ -147,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_decodes_to_a_message_or_a_reason(which in 0..16usize, at in any::<prop::sample::Index>(), bit in 0..8) {
+    fn a_flipped_bit_decodes_to_a_message_or_a_reason(which in 0..all().len(), at in any::<prop::sample::Index>(), bit in 0..8) {
         let mut bytes = all()[which].encode();
         let at = at.index(bytes.len());
         bytes[at] ^= 1u8 << bit;
@@ -161,7 +174,14 @@ fn the_documented_bytes_are_what_is_sent() {
     let document = include_str!("../../../../docs/protocol.md");
     let id = NodeId::from_bytes([0x11; 32]);
     let examples = [
-        Message::Register(Register { listen: true, any: false, ids: vec![], instance: None }),
+        Message::Register(Register { listen: true, any: false, ids: vec![], instance: None, token: None }),
+        Message::Register(Register {
+            listen: false,
+            any: false,
+            ids: vec![],
+            instance: None,
+            token: Some(AccessToken::from_random([0x11; 20])),
+        }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436) }),
         Message::Expect(Expect { cookie: [0x22; 16], aside: false }),
         Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
