@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use rustls::{KeyLog, crypto::CryptoProvider};
 
-use crate::{Identity, NodeId, PeerName};
+use crate::{Identity, Nat64Prefix, NodeId, PeerName};
 
 /// Where a relay is and which key it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,9 @@ pub struct PeerConfig {
     pub transport: Transport,
     /// What is tried where plain punching leads nowhere.
     pub techniques: Techniques,
+    /// The prefix of the network's NAT64, by which a peer without IPv4 reaches others that have nothing else. `None`, the
+    /// default, knows the well-known one by a relay's address that has it.
+    pub nat64: Option<Nat64Prefix>,
 }
 
 impl PeerConfig {
@@ -74,6 +77,7 @@ impl PeerConfig {
             timing: PeerTiming::default(),
             transport: Transport::default(),
             techniques: Techniques::default(),
+            nat64: None,
         }
     }
 }
@@ -88,6 +92,7 @@ impl fmt::Debug for PeerConfig {
             .field("timing", &self.timing)
             .field("transport", &self.transport)
             .field("techniques", &self.techniques)
+            .field("nat64", &self.nat64)
             .finish_non_exhaustive()
     }
 }
@@ -110,7 +115,7 @@ pub struct PeerTiming {
     pub refresh_interval: Duration,
     /// How long after the registration is warm, and then while there is no connection, a relay is asked to knock: to send
     /// one packet that nobody has asked for, which shows what the NAT does with those. Some firewalls shut the sender of
-    /// such a packet out for a while, so not at the very moment when a program is about to connect. 2 s; `None`: never.
+    /// such a packet out for a while, and then there is no relay: only for who wants to know. `None`, never.
     pub knock_after: Option<Duration>,
 }
 
@@ -123,7 +128,7 @@ impl Default for PeerTiming {
             cookie_deadline: Duration::from_secs(5),
             punch_deadline: Duration::from_secs(10),
             refresh_interval: Duration::from_secs(25),
-            knock_after: Some(Duration::from_secs(2)),
+            knock_after: None,
         }
     }
 }

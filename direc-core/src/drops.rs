@@ -32,9 +32,13 @@ pub enum DropReason {
     QueueFull,
     /// By a tunnel that is not there, or from an address that stands for one.
     UnknownTunnel,
+    /// A router's answer by UPnP-IGD that is no HTTP, no XML, or not what was asked for.
+    BadAnswer,
+    /// A router's answer by UPnP-IGD that points elsewhere than to that router.
+    BadLocation,
 }
 
-const REASONS: [DropReason; 13] = [
+const REASONS: [DropReason; 15] = [
     DropReason::Empty,
     DropReason::UnknownType,
     DropReason::BadLength,
@@ -48,6 +52,8 @@ const REASONS: [DropReason; 13] = [
     DropReason::UnprovenAddress,
     DropReason::QueueFull,
     DropReason::UnknownTunnel,
+    DropReason::BadAnswer,
+    DropReason::BadLocation,
 ];
 
 /// How many datagrams were dropped, by reason.

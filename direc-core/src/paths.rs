@@ -17,6 +17,8 @@ mod floor;
 mod liveness;
 mod pattern;
 mod probe;
+mod punch;
+mod reach;
 mod record;
 mod relayed;
 mod rounds;
@@ -32,12 +34,13 @@ use std::{
 };
 
 use binding::BindingLife;
-use candidate::{Candidate, Care, Kind, is_plausible};
+use candidate::{Candidate, Care, Kind, PUNCHES};
 use liveness::Liveness;
 pub(crate) use probe::ProbeKeys;
+pub(crate) use reach::Reach;
 use relayed::Relayed;
-pub(crate) use rounds::Need;
-use rounds::{Act, Rounds};
+use rounds::{GUESSING_PACKETS, Rounds};
+pub(crate) use rounds::{Nat, Need};
 
 use crate::{
     DirectFailure, Link, PathPolicy, PathReason, Techniques,
@@ -45,13 +48,16 @@ use crate::{
     rng::Rng,
     step::Role,
     wire::{
-        datagram::{BidFields, Datagram, ProbeFields, Tag},
+        datagram::{Datagram, ProbeFields, Tag},
         message::PunchSecret,
     },
 };
 
 /// Addresses of the other side that are kept.
 const MAX_CANDIDATES: usize = 8;
+/// Probes that both sides of an introduction together send at most to addresses that have not been heard from, or whose
+/// round trip is not proven: plainly, and where ports are guessed.
+pub const PUNCHING_PACKETS: u64 = 2 * (MAX_CANDIDATES * 2 * PUNCHES) as u64 + GUESSING_PACKETS;
 /// Addresses that are tried in one round of punching, and one more in each of these pauses after it: a relay that lies,
 /// or two NATs that give each of our probes another port, must not keep us busy for ever.
 const MAX_FRESH: u32 = 16;
@@ -124,14 +130,6 @@ pub(crate) struct Outgoing {
     pub(crate) hops: Option<u8>,
     pub(crate) datagram: Datagram,
     pub(crate) event: Option<PathEvent>,
-}
-
-/// What may be probed: which families of addresses this peer has, and never a relay.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reach {
-    pub(crate) relays: Vec<SocketAddr>,
-    pub(crate) v4: bool,
-    pub(crate) v6: bool,
 }
 
 /// The paths of one connection.
@@ -221,12 +219,6 @@ impl Paths {
         }
     }
 
-    fn plan_rounds(&mut self, now: Instant) {
-        if self.policy != PathPolicy::RelayOnly {
-            self.rounds.plan(now, self.relayed.liveness.rtt());
-        }
-    }
-
     fn give_up(&mut self) -> PathEvent {
         self.deadline = None;
         self.given_up = true;
@@ -238,7 +230,7 @@ impl Paths {
     /// direct path by now.
     pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
         let relayed = self.current == Via::Relay;
-        for &address in addresses.iter().filter(|address| is_plausible(**address, reach)) {
+        for &address in addresses.iter().filter(|address| reach.allows(**address)) {
             let pair = Pair::main(address);
             if !self.hosts.contains(&address.ip()) {
                 self.hosts.truncate(MAX_CANDIDATES - 1);
@@ -317,6 +309,7 @@ impl Paths {
                 if let Some(candidate) = self.candidate(now, from) {
                     candidate.on_heard(now);
                 }
+                self.rounds.on_heard(now, from);
                 if full && via == self.current {
                     self.doubt_with_them(now);
                 }
@@ -440,83 +433,6 @@ impl Paths {
         let event = self.relayed.on_check_sent(now, nonce);
         let datagram = Datagram::Check(self.keys.as_ref()?.probe(nonce));
         Some(Outgoing { via: Via::Relay, hops: None, datagram, event })
-    }
-
-    /// The next packet of a round of punching from fresh sockets.
-    fn poll_round(&mut self, now: Instant) -> Option<Outgoing> {
-        self.round_due().filter(|at| *at <= now)?;
-        let act = self.rounds.poll(now)?;
-        let keys = self.keys.as_ref()?;
-        Some(match act {
-            Act::Bid(bid) => {
-                Outgoing { via: Via::Relay, hops: None, datagram: Datagram::Bid(keys.bid(bid)), event: None }
-            }
-            Act::Punch(pair, hops) => {
-                let datagram = Datagram::Check(keys.probe(self.rng.bytes()));
-                Outgoing { via: Via::Direct(pair), hops, datagram, event: None }
-            }
-        })
-    }
-
-    /// Goes on with rounds, as far as there is anybody to agree with.
-    pub(crate) fn drive_rounds(&mut self, now: Instant) {
-        if self.attached && self.keys.is_some() && self.policy != PathPolicy::RelayOnly {
-            let keep = self.links_in_use();
-            self.rounds.drive(now, &mut self.rng, &keep);
-        }
-    }
-
-    /// Without a relay there is nobody to agree through.
-    fn round_due(&self) -> Option<Instant> {
-        self.rounds.poll_timeout().filter(|_| self.attached && self.keys.is_some())
-    }
-
-    /// The other side's bid in a round. It may only name a host at which the relay has seen it.
-    pub(crate) fn on_bid(&mut self, now: Instant, fields: &BidFields, reach: &Reach) -> Result<(), DropReason> {
-        let keys = self.keys.as_ref().ok_or(DropReason::BadProbe)?;
-        let address = fields.bid.address;
-        if !keys.is_bid(fields) || !self.hosts.contains(&address.ip()) || !is_plausible(address, reach) {
-            return Err(DropReason::BadProbe);
-        }
-        if self.policy == PathPolicy::RelayOnly || self.current != Via::Relay {
-            return Err(DropReason::NotAccepted);
-        }
-        let keep = self.links_in_use();
-        self.rounds.on_bid(now, fields.bid, &keep);
-        Ok(())
-    }
-
-    /// The relay's hole-punch port `port`, one of `ports`, sees a round's first socket at this address. `earlier`: other
-    /// ports at which it has seen this peer.
-    pub(crate) fn on_seen(&mut self, now: Instant, port: u8, address: SocketAddr, ports: usize, earlier: &[u16]) {
-        self.rounds.on_seen(now, port, address, ports, earlier);
-    }
-
-    /// What a round needs of the peer, and the sockets that it gets.
-    pub(crate) fn take_need(&mut self) -> Option<Need> {
-        self.rounds.take_need()
-    }
-
-    pub(crate) fn on_sockets(&mut self, links: Vec<Link>) {
-        self.rounds.on_sockets(links);
-    }
-
-    /// Sockets that no path needs any more.
-    pub(crate) fn take_retired(&mut self) -> Vec<Link> {
-        let retired = self.rounds.take_retired();
-        self.candidates.retain(|candidate| !retired.contains(&candidate.pair.link));
-        retired
-    }
-
-    /// Whether anything authentic has come by this pair.
-    pub(crate) fn has_heard(&self, pair: Pair) -> bool {
-        self.candidates.iter().any(|candidate| candidate.pair == pair && !candidate.is_unanswered())
-    }
-
-    /// The sockets by which the other side has been heard.
-    fn links_in_use(&self) -> Vec<Link> {
-        let heard = self.candidates.iter().filter(|candidate| !candidate.is_unanswered());
-        heard.map(|candidate| candidate.pair.link).filter(|link| *link != Link::Main).collect()
     }
 
     fn relay_check(&self, now: Instant) -> Option<Instant> {

@@ -131,7 +131,6 @@ impl Peer {
         }
         let addresses: Vec<SocketAddr> = config.relays.iter().map(|relay| relay.address).collect();
         let evidence = Evidence::new(&addresses);
-        let (v4, v6) = (addresses.iter().any(SocketAddr::is_ipv4), addresses.iter().any(SocketAddr::is_ipv6));
         Ok(Self {
             id: config.identity.id(),
             consent: config.consent,
@@ -139,7 +138,7 @@ impl Peer {
                 tls,
                 cids,
                 clock: Clock::new(now),
-                reach: Reach { relays: addresses, v4, v6 },
+                reach: Reach::new(addresses, config.nat64),
                 timing: config.timing,
                 transport: config.transport,
                 techniques: config.techniques,
@@ -322,9 +321,12 @@ impl Peer {
         self.advance(now);
         self.drive();
         buf.clear();
-        let out = self.next_transmit(now, buf)?;
+        let mut out = self.next_transmit(now, buf)?;
         if out.link == Link::Main {
             self.sent_at = self.now;
+        }
+        if !matches!(out.link, Link::Tunnel(_)) {
+            out.remote = self.shared.reach.outward(out.remote);
         }
         Some(out)
     }

@@ -1,6 +1,7 @@
 //! P3: introduces peers to each other, learns their WAN addresses, and forwards what cannot go straight.
 
 mod cookies;
+mod directness;
 mod forward;
 mod introduction;
 mod introductions;
@@ -11,6 +12,7 @@ mod promises;
 mod punch;
 mod registry;
 mod tunnels;
+mod urgent;
 
 use std::{
     collections::VecDeque,
@@ -22,6 +24,7 @@ use bytes::BytesMut;
 use quinn_proto::{Connection, Dir, EcnCodepoint, Event, Incoming, StreamEvent, StreamId, VarInt};
 
 use cookies::{CookieJar, Owner};
+pub use directness::DirectTimes;
 use forward::{ForwardQueue, split_run};
 use introductions::Introductions;
 use knocks::Knocks;
@@ -29,6 +32,7 @@ use newcomers::Newcomers;
 use promises::Promises;
 use registry::Registry;
 use tunnels::Tunnels;
+use urgent::Urgent;
 
 use crate::{
     Arrival, ConfigError, Identity, Link, NodeId, RefuseReason, RelayConfig, RelayEvent, StepTaken, Transmit, Wake,
@@ -65,10 +69,22 @@ pub struct RelayStats {
     pub registered: usize,
     /// Introductions under way, or open for relaying.
     pub introductions: usize,
+    /// Introductions begun, ever.
+    pub introductions_begun: u64,
+    /// Of those, the ones that P4 accepted.
+    pub introductions_accepted: u64,
+    /// And the ones that went direct, as far as a relay can tell.
+    pub direct: DirectTimes,
+    /// Tunnels that are up.
+    pub tunnels: usize,
     /// Packets relayed.
     pub relayed_datagrams: u64,
     /// Bytes relayed, without the relay's own headers.
     pub relayed_bytes: u64,
+    /// Of those, the packets that came or left by a tunnel.
+    pub tunnelled_datagrams: u64,
+    /// Their bytes.
+    pub tunnelled_bytes: u64,
     /// Datagrams dropped, by reason.
     pub drops: Drops,
     /// Whether it is being left: see [`Relay::drain`].
@@ -91,8 +107,10 @@ pub struct Relay {
     echoes: VecDeque<(u8, SocketAddr, Cookie, Token)>,
     promises: Promises,
     knocks: Knocks,
+    urgent: Urgent,
     events: VecDeque<RelayEvent>,
     relayed: (u64, u64),
+    tunnelled: (u64, u64),
     drops: Drops,
     /// Peers have been asked to be elsewhere by then.
     draining_until: Option<Instant>,
@@ -131,8 +149,10 @@ impl Relay {
             echoes: VecDeque::new(),
             promises: Promises::default(),
             knocks: Knocks::default(),
+            urgent: Urgent::default(),
             events: VecDeque::new(),
             relayed: (0, 0),
+            tunnelled: (0, 0),
             drops: Drops::default(),
             draining_until: None,
             leaving: false,
@@ -153,8 +173,14 @@ impl Relay {
             connections: self.quic.len(),
             registered: self.registry.registered(),
             introductions: self.introductions.len(),
+            introductions_begun: self.introductions.totals().0,
+            introductions_accepted: self.introductions.totals().1,
+            direct: self.introductions.direct(self.now),
+            tunnels: self.tunnels.len(),
             relayed_datagrams: self.relayed.0,
             relayed_bytes: self.relayed.1,
+            tunnelled_datagrams: self.tunnelled.0,
+            tunnelled_bytes: self.tunnelled.1,
             drops: self.drops.clone(),
             draining: self.draining_until.is_some(),
         }
@@ -311,15 +337,20 @@ impl Relay {
 
     fn on_relayed(&mut self, from: SocketAddr, run: forward::Run) -> Result<(), DropReason> {
         let limit = self.config.limits.early_datagrams;
-        let (to, channel) = self.introductions.route(run.channel, from, &self.registry, limit)?;
+        let (to, channel) = self.introductions.route(self.now, run.channel, from, &self.registry, limit)?;
         let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
         let entry = self.registry.get_mut(to).ok_or(DropReason::UnknownChannel)?;
         if !entry.may_receive(self.now, bytes) {
             return Err(DropReason::UnprovenAddress);
         }
+        let tunnelled = tunnels::is_tunnel(from) || tunnels::is_tunnel(entry.address);
         self.queue.push(entry.address, channel, run)?;
         self.relayed.0 += packets;
         self.relayed.1 += bytes;
+        if tunnelled {
+            self.tunnelled.0 += packets;
+            self.tunnelled.1 += bytes;
+        }
         Ok(())
     }
 
@@ -352,9 +383,17 @@ impl Relay {
         self.advance(now);
         self.drive();
         buf.clear();
-        if let Some(out) = self.quic.poll_transmit(now, 1, buf) {
+        if let Some(copy) = self.urgent.poll_transmit(buf) {
+            return Some(copy);
+        }
+        if let Some((handle, out)) = self.quic.poll_transmit_of(now, 1, buf) {
             let out = Transmit { ecn: out.ecn, ..Transmit::one(Link::Main, out.destination, buf.len()) };
-            return Some(self.tunnels.route(out));
+            let out = self.tunnels.route(out);
+            // A tunnel loses nothing.
+            if let Some(handle) = handle.filter(|_| out.link == Link::Main) {
+                self.urgent.on_sent(now, handle, &out, buf);
+            }
+            return Some(out);
         }
         if let Some((port, remote, cookie, token)) = self.echoes.pop_front() {
             Datagram::Echo(cookie, token).encode(buf);
@@ -375,7 +414,8 @@ impl Relay {
 
     /// When to call [`Self::handle_timeout`] next, and what for.
     pub fn poll_timeout(&mut self) -> Option<Wake> {
-        if self.quic.is_queued() || !self.echoes.is_empty() || !self.queue.is_empty() || self.knocks.is_queued() {
+        let echoes = !self.echoes.is_empty() || self.knocks.is_queued();
+        if self.quic.is_queued() || self.urgent.is_queued() || echoes || !self.queue.is_empty() {
             return Some(Wake { at: self.now, why: WakeReason::Queued });
         }
         let quic = self.quic.poll_timeout().map(|at| (at, WakeReason::Control));
@@ -443,6 +483,7 @@ impl Relay {
         self.jar.forget_peer(handle);
         self.promises.forget_peer(handle);
         self.knocks.forget_peer(handle);
+        self.urgent.forget_peer(handle);
         self.fresh.retain(|(owner, _), _| *owner != handle.0);
         let Some(entry) = self.registry.remove(handle) else { return };
         for id in entry.introductions {

@@ -94,6 +94,7 @@ fn scenario(args: &Args) -> Scenario {
     let mut scenario = Scenario::pair(args.boxes.clone(), a, b, c);
     (scenario.noise.loss, scenario.noise.jitter) = (args.loss, args.jitter);
     scenario.relay_delay = args.relay_delay;
+    scenario.tunnels = args.tunnels;
     if args.ask {
         scenario.peers[1].willing = Willing::Asked(Answer::Accept(std::time::Duration::ZERO));
     }

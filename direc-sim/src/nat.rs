@@ -147,6 +147,11 @@ pub struct NatConfig {
     pub mtu: u16,
     /// Whether hosts on its inside cannot reach each other but through it: client isolation.
     pub isolates: bool,
+    /// Whether its inside speaks IPv6 and has IPv4 behind 64:ff9b::/96 (RFC 6146): a NAT64, if it translates at all.
+    pub nat64: bool,
+    /// Whether hosts on its inside have public IPv6 addresses as well, and whose packets its firewall lets in to those. No
+    /// IPv6 if `None`; what it does to IPv4 is another matter.
+    pub beside: Option<Dependence>,
 }
 
 impl NatConfig {
@@ -169,6 +174,8 @@ impl NatConfig {
         new_flows: None,
         mtu: 1500,
         isolates: false,
+        nat64: false,
+        beside: None,
     };
 
     /// A NAT of this mapping, filtering and port assignment. As RFC 4787 has it no two hosts share a port, except where
@@ -191,6 +198,17 @@ impl NatConfig {
             Some(Translation { ports: Ports::Preserved, overloading: true, .. }) | None => Dependence::Endpoint,
             Some(translation) => translation.mapping,
         }
+    }
+
+    /// Whether it is between IPv6 inside and IPv4 outside.
+    pub fn is_nat64(&self) -> bool {
+        self.nat64 && self.translation.is_some()
+    }
+
+    /// What is between its hosts' IPv6 addresses and the internet.
+    pub fn firewall_beside(&self) -> Option<Self> {
+        let filtering = self.beside.filter(|_| self.translation.is_some())?;
+        Some(Self { egress: self.egress, timeouts: self.timeouts, mtu: self.mtu, ..Self::firewall(filtering) })
     }
 
     /// Whether it lets UDP out to where peers are.

@@ -46,7 +46,15 @@ pub fn verdict(one: &[NatConfig], other: &[NatConfig]) -> Verdict {
     if one.iter().chain(other).any(NatConfig::blocks_udp) {
         return Verdict::Relayed;
     }
+    if have_ipv6(one, other) {
+        return Verdict::Direct;
+    }
     between(&View::of(one), &View::of(other))
+}
+
+/// Whether both peers have public IPv6 addresses beside what else they have: nothing but firewalls is between those.
+fn have_ipv6(one: &[NatConfig], other: &[NatConfig]) -> bool {
+    [one, other].into_iter().all(|boxes| boxes.first().is_some_and(|config| config.firewall_beside().is_some()))
 }
 
 /// As [`verdict`], for two peers that are both behind `shared` as well: one home, or one carrier. `reachable` says
@@ -56,6 +64,9 @@ pub fn verdict_behind(one: &[NatConfig], other: &[NatConfig], shared: &[NatConfi
         return Verdict::Relayed;
     }
     let Some(nearest) = shared.first() else { return verdict(one, other) };
+    if have_ipv6(one, other) {
+        return Verdict::Direct;
+    }
     if reachable && !nearest.isolates {
         return verdict(one, other);
     }
@@ -129,10 +140,11 @@ fn between(one: &View, other: &View) -> Verdict {
             Next::Anywhere => Verdict::Guess,
         },
         (Next::Counts, Next::Counts) => Verdict::Predict,
-        // One wrong port on either side, and both are somewhere else: the tries multiply.
-        (Next::Counts | Next::Near, Next::Counts | Next::Near) => Verdict::Guess,
-        (Next::Anywhere, _) | (_, Next::Anywhere) if can_be_met(one, other) || can_be_met(other, one) => Verdict::Guess,
-        (Next::Anywhere, _) | (_, Next::Anywhere) => Verdict::Relayed,
+        // With a block against one that counts, or another block, each mapping is one try, and right by one in as many
+        // ports as the block has: with all of them it is one on average, and none in e⁻¹ of all cases.
+        (Next::Near | Next::Anywhere, _) | (_, Next::Near | Next::Anywhere) => {
+            if can_be_met(one, other) || can_be_met(other, one) { Verdict::Guess } else { Verdict::Relayed }
+        }
     };
     // Not even the address is known, and has to be hit as well.
     let wanders = !one.address_known() || !other.address_known();
@@ -142,12 +154,10 @@ fn between(one: &View, other: &View) -> Verdict {
 }
 
 /// Whether a side can be met by guesses that come from a port which it does not know either: it has to let them in, and
-/// its answer has to come from the port that was guessed, or to be let in from another one and answered at that.
+/// its answer has to come from the port that was guessed; or else it learns the guesser's port by them, which has to be
+/// the same for all of its own, and is met by the same guesses when it punches there from many sockets.
 fn can_be_met(guessed: &View, guesser: &View) -> bool {
-    let stays = guessed.by_address() || (guesser.lets_in_from(guessed) && guesser.by_address());
-    // Who is open to all learns the guesser's port, if that is the same for all of its own.
-    let learns = guessed.lets_all_in() && guesser.by_address();
-    learns || guessed.lets_in_from(guesser) && stays
+    guessed.lets_in_from(guesser) && (guessed.by_address() || guesser.by_address())
 }
 
 /// Whether a path comes to be by punching at observed addresses and answering to where packets come from.

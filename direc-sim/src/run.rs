@@ -15,11 +15,12 @@ use rustls::crypto::CryptoProvider;
 use crate::{
     app::{Answer, App, PeerHost},
     crypto::{self, Secrets},
+    nat::NatConfig,
     outcome::{Outcome, PeerOutcome},
     rng::{Purpose, Rng},
     scenario::{Incident, Scenario, Trouble, Willing},
     trace::Keep,
-    world::{HostId, SiteId, World},
+    world::{HostId, SiteId, World, embedded},
 };
 
 /// The relay's QUIC port.
@@ -146,7 +147,11 @@ impl<'a> Cast<'a> {
         let site = places.home;
         let identity = identity(rng)?;
         let id = identity.id();
-        let addresses: Vec<_> = self.relays.iter().map(|relay| relay.address).collect();
+        let mut addresses: Vec<_> = self.relays.iter().map(|relay| relay.address).collect();
+        if self.scenario.boxes(number).first().is_some_and(NatConfig::is_nat64) && !self.scenario.v6 {
+            // What the network's DNS64 says of them.
+            addresses.iter_mut().for_each(|relay| relay.address = embedded(relay.address));
+        }
         let mut config = PeerConfig::new(identity, addresses[0], provider.clone());
         config.relays = addresses;
         let (consent, answer) = match side.willing {
@@ -156,6 +161,7 @@ impl<'a> Cast<'a> {
         };
         config.consent = consent;
         config.techniques = self.scenario.techniques;
+        config.timing.knock_after = self.scenario.knock_after;
         config.tunnels = vec![self.scenario.tunnels; config.relays.len()];
         config.key_log = keep.bytes.then(|| Arc::new(self.secrets.clone()) as _);
         let peer = Peer::new(config, rng.key(), self.world.instant()).map_err(|e| SetUpError(e.to_string()))?;

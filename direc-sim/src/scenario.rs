@@ -163,6 +163,8 @@ pub struct Scenario {
     pub relay_delay: Duration,
     /// What both sides try where plain punching leads nowhere.
     pub techniques: Techniques,
+    /// When peers ask to be knocked at, if at all.
+    pub knock_after: Option<Duration>,
     /// Whether peers may reach the relays through tunnels where UDP does not pass.
     pub tunnels: bool,
     /// Everything speaks IPv6; NATs are gone then, and only filter.
@@ -200,6 +202,7 @@ impl Scenario {
             relays: 1,
             relay_delay: Duration::ZERO,
             techniques: Techniques::default(),
+            knock_after: None,
             tunnels: false,
             v6: false,
             warm: true,

@@ -52,6 +52,8 @@ impl SiteConfig {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) boxes: Vec<Nat>,
+    /// The firewall between its hosts' IPv6 addresses and the internet, where they have such beside their others.
+    pub(crate) beside: Option<Nat>,
     pub(crate) up: Link,
     pub(crate) down: Link,
     pub(crate) lan: Duration,
@@ -69,6 +71,8 @@ pub(crate) struct Site {
     index: u16,
     v6: bool,
     translated: bool,
+    /// Hosts behind a NAT64 have IPv6 addresses, by which nobody else reaches them.
+    nat64: bool,
 }
 
 impl Site {
@@ -97,12 +101,15 @@ impl Site {
             boxes.push(Nat::new(*config, externals, rng()));
         }
         boxes.reverse();
+        let firewall = config.boxes.first().and_then(NatConfig::firewall_beside);
+        let beside = firewall.map(|firewall| Nat::new(firewall, Vec::new(), rng()));
         let translated = !public.is_empty();
         if config.carrier.is_some() {
             public.clear();
         }
         Self {
             boxes,
+            beside,
             up: Link::new(config.up, up),
             down: Link::new(config.down, down),
             lan: config.lan,
@@ -115,13 +122,16 @@ impl Site {
             index,
             v6: config.v6 && !translated,
             translated,
+            nat64: config.boxes.first().is_some_and(NatConfig::is_nat64),
         }
     }
 
     /// The address the next host gets: a private one behind a NAT, else a public one.
     pub(crate) fn next_address(&self) -> IpAddr {
         let number = u8::try_from(self.leases.len()).unwrap_or(u8::MAX).saturating_add(10);
-        if self.translated {
+        if self.nat64 {
+            public_address(self.index, number, true)
+        } else if self.translated {
             let [_, site] = self.index.to_be_bytes();
             IpAddr::V4(Ipv4Addr::new(192, 168, site, number))
         } else {
@@ -137,7 +147,20 @@ impl Site {
         }
         self.leases.insert(host, address);
         self.hosts.insert(address, host);
+        if let Some(second) = self.second(address) {
+            self.public.push(second);
+            self.hosts.insert(second, host);
+        }
         address
+    }
+
+    /// The IPv6 address that the host at `address` has as well; a NAT64's host has no other.
+    pub(crate) fn second(&self, address: IpAddr) -> Option<IpAddr> {
+        self.beside.as_ref()?;
+        Some(match address {
+            IpAddr::V4(ip) => public_address(self.index, ip.octets()[3], true),
+            IpAddr::V6(_) => address,
+        })
     }
 
     /// Connects another site to the inside: the address it gets there.
@@ -156,6 +179,10 @@ impl Site {
     /// A host leaves, and its address with it.
     pub(crate) fn dismiss(&mut self, address: IpAddr) {
         self.hosts.remove(&address);
+        if let Some(second) = self.second(address) {
+            self.hosts.remove(&second);
+            self.public.retain(|public| *public != second);
+        }
         if !self.translated {
             self.public.retain(|public| *public != address);
         }
@@ -165,12 +192,12 @@ impl Site {
     pub(crate) fn readdress(&mut self) {
         let outermost = self.boxes.iter().rposition(|nat| !nat.externals().is_empty());
         if let Some(nat) = outermost.and_then(|at| self.boxes.get_mut(at)) {
-            self.public.clear();
+            self.public.retain(IpAddr::is_ipv6);
             for _ in nat.externals() {
                 self.public.push(public_address(self.index, 128 | self.readdressed, false));
                 self.readdressed = (self.readdressed + 1) & 127;
             }
-            nat.readdress(self.public.clone());
+            nat.readdress(self.public.iter().copied().filter(IpAddr::is_ipv4).collect());
             return;
         }
         self.public.clear();

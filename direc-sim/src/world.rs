@@ -28,6 +28,7 @@ use crate::{
     site::{Site, SiteConfig},
     trace::{Keep, Trace},
 };
+pub(crate) use route::embedded;
 use tunnel::{Tunnel, TunnelEvent};
 
 /// A site's number.
@@ -60,6 +61,8 @@ pub(crate) struct Host {
     name: String,
     site: SiteId,
     address: IpAddr,
+    /// Its IPv6 address, if it has both families.
+    second: Option<IpAddr>,
     sockets: BTreeMap<u16, SocketLink>,
     node: Box<dyn Node>,
     /// Its place in the queue, if it is to be woken.
@@ -214,11 +217,13 @@ impl World {
     pub fn add_host(&mut self, site: SiteId, name: &str, ports: &[(SocketLink, u16)], node: Box<dyn Node>) -> HostId {
         let id = HostId(self.hosts.len());
         let address = self.sites[site.0].adopt(id);
+        let second = self.sites[site.0].second(address);
         self.public.extend(self.sites[site.0].public.iter().map(|&address| (address, site)));
         self.hosts.push(Host {
             name: name.to_owned(),
             site,
             address,
+            second,
             sockets: ports.iter().map(|&(link, port)| (port, link)).collect(),
             node,
             wake: None,

@@ -15,7 +15,7 @@ use direc_sim::{
 use proptest::{prelude::*, test_runner::RngSeed};
 
 const MS: Duration = Duration::from_millis(1);
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 29] = [
     "none",
     "fw",
     "easy",
@@ -35,6 +35,9 @@ const NAMES: [&str; 26] = [
     "clash",
     "ban",
     "hairpin",
+    "nat64",
+    "sym+fw6",
+    "sym+nat64+v6",
     "short-timeout",
     "sym-seq",
     "sym-seq-busy",
@@ -176,7 +179,7 @@ fn where_udp_is_blocked_the_reason_says_so() {
 
 #[test]
 fn two_peers_in_one_home_meet_inside_or_where_their_nat_turns_packets_back() {
-    for home in ["none", "easy", "double", "sym"] {
+    for home in ["none", "easy", "double", "sym", "nat64"] {
         for change in ["", "+isolate", "+isolate+hairpin", "+isolate+hairpin-internal", "+clash+isolate+hairpin"] {
             let name = if home == "none" { home.to_owned() } else { format!("{home}{change}") };
             let mut scenario = Scenario::pair([stack(&name).unwrap(), Vec::new()], 20 * MS, 20 * MS, 20 * MS);

@@ -8,11 +8,13 @@ use direc_sim::{Outcome, Scenario, nat::stack, packet::Kind, run};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const KNOCK: Option<Duration> = Some(Duration::from_secs(2));
 
 /// P4 is behind these boxes and left alone for so long.
 fn alone(boxes: &str, relays: usize, for_: Duration) -> Outcome {
     let mut scenario = Scenario::pair([Vec::new(), stack(boxes).unwrap()], 20 * MS, 30 * MS, 25 * MS);
     scenario.calls.clear();
+    scenario.knock_after = KNOCK;
     (scenario.relays, scenario.linger, scenario.limit) = (relays, for_, 2 * for_);
     let outcome = run(&scenario, 1).unwrap();
     assert_eq!(outcome.faults(), Vec::<String>::new());
@@ -101,7 +103,7 @@ fn a_knock_is_asked_for_when_nobody_is_calling_and_once_more_where_it_may_have_b
 #[test]
 fn nobody_knocks_while_there_is_a_connection() {
     let mut scenario = Scenario::home_pair(20 * MS, 30 * MS, 25 * MS);
-    scenario.linger = 20 * SECOND;
+    (scenario.linger, scenario.knock_after) = (20 * SECOND, KNOCK);
     let outcome = run(&scenario, 1).unwrap();
     assert_eq!(outcome.faults(), Vec::<String>::new());
     assert!(knocks(&outcome).is_empty());
@@ -111,11 +113,24 @@ fn nobody_knocks_while_there_is_a_connection() {
 #[test]
 fn what_a_clash_has_spoilt_is_told_to_nobody() {
     let mut scenario = Scenario::pair([Vec::new(), stack("clash").unwrap()], 20 * MS, 30 * MS, 25 * MS);
-    scenario.calls[0].at = 10 * SECOND;
+    (scenario.calls[0].at, scenario.knock_after) = (10 * SECOND, KNOCK);
     let outcome = run(&scenario, 1).unwrap();
     assert_eq!(outcome.faults(), Vec::<String>::new());
     assert_eq!(outcome.peers[1].nature.clash_prone, Some(true));
     assert!(outcome.call(0).unwrap().direct().is_some(), "the call goes direct all the same");
     let told: Vec<_> = outcome.peers[1].nature.sightings.iter().map(|seen| seen.address.port()).collect();
     assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:?}");
+}
+
+/// A firewall that bans whoever sends what nobody asked for bans a relay that knocks.
+#[test]
+fn nobody_knocks_unasked_so_that_no_firewall_shuts_the_relay_out() {
+    let call = |knock_after| {
+        let mut scenario = Scenario::pair([stack("ban").unwrap(), stack("easy").unwrap()], 20 * MS, 30 * MS, 25 * MS);
+        (scenario.calls[0].at, scenario.knock_after) = (3 * SECOND, knock_after);
+        let outcome = run(&scenario, 1).unwrap();
+        (knocks(&outcome).len(), outcome.call(0).unwrap().first_echo().is_some())
+    };
+    assert_eq!(call(Scenario::home_pair(MS, MS, MS).knock_after), (0, true));
+    assert_eq!(call(KNOCK), (2, false), "what it would come to");
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use direc_core::Techniques;
+use direc_core::{PUNCHING_PACKETS, Techniques};
 use direc_sim::{Outcome, Scenario, nat::stack, packet::Kind, run};
 
 const MS: Duration = Duration::from_millis(1);
@@ -18,6 +18,16 @@ fn pair(boxes: [&str; 2], techniques: Techniques, change: impl Fn(&mut Scenario)
     assert_eq!(outcome.faults(), Vec::<String>::new(), "{boxes:?}");
     assert!(outcome.call(0).unwrap().first_echo().is_some(), "{boxes:?}: data flows meanwhile");
     outcome
+}
+
+/// How many of the runs with the first so many seeds go direct.
+fn how_many(seeds: u64, scenario: &Scenario) -> u64 {
+    let direct = |seed| run(scenario, seed).unwrap().call(0).unwrap().direct().is_some();
+    (1..=seeds).filter(|&seed| direct(seed)).count() as u64
+}
+
+fn between(boxes: [&str; 2]) -> Scenario {
+    Scenario::pair(boxes.map(|name| stack(name).unwrap()), 20 * MS, 30 * MS, 25 * MS)
 }
 
 /// Until the data is on a direct path; `None` if it stays on the relay.
@@ -84,5 +94,76 @@ fn where_plain_punching_does_there_is_no_round() {
         assert!(outcome.call(0).unwrap().direct().is_some());
         let spare = outcome.trace.packets.iter().filter(|packet| packet.kind == Kind::Bid);
         assert_eq!(spare.count(), 0, "{boxes:?}");
+    }
+}
+
+/// If word of the call comes to one side a probe timeout late, its firewall shuts the other's first punch out.
+#[test]
+fn a_datagram_lost_at_the_introduction_makes_nobody_late() {
+    for boxes in [["easy", "ban"], ["ban", "easy"]] {
+        let mut scenario = between(boxes);
+        scenario.noise.loss = 0.05;
+        assert!(how_many(100, &scenario) >= 98, "{boxes:?}");
+    }
+}
+
+/// A round cannot begin before the relay has been told of its cookie, and has told what it sees.
+#[test]
+fn a_datagram_lost_at_a_round_costs_no_probe_timeout() {
+    let mut scenario = between(["easy", "cgn-block"]);
+    scenario.noise.loss = 0.05;
+    let took = |seed| run(&scenario, seed).unwrap().call(0).unwrap().direct();
+    let late: Vec<_> = (1..=60).filter(|&seed| took(seed).is_none_or(|took| took > 3 * SECOND)).collect();
+    assert!(late.len() <= 1, "seeds {late:?}");
+}
+
+/// The laboratory's order without any delay: P4's punch is at P2's firewall before P2 has heard of the call.
+#[test]
+fn who_has_been_shut_out_is_let_in_once_that_is_over() {
+    let mut scenario = between(["ban", "easy"]);
+    (scenario.relay_delay, scenario.linger) = (60 * MS, 3 * SECOND);
+    let outcome = run(&scenario, 1).unwrap();
+    let took = outcome.call(0).unwrap().direct();
+    assert!(took.is_some_and(|took| (10 * SECOND..12 * SECOND).contains(&took)), "{took:?}");
+}
+
+/// Each side's ports move on by what others map meanwhile, ten a second.
+#[test]
+fn two_nats_that_count_meet_although_others_use_them() {
+    for boxes in [["sym-seq", "sym-seq-busy"], ["sym-seq-busy", "sym-seq-busy"]] {
+        assert!(how_many(40, &between(boxes)) >= 39, "{boxes:?}");
+    }
+}
+
+/// A round's sockets all go to the port at which the guesser is heard: its guesses stand open there.
+#[test]
+fn a_guesser_whose_port_depends_on_the_address_is_met_where_it_is_heard() {
+    for boxes in [["adm-apdf-x", "apdm-eif-x"], ["apdm-adf-x", "adm-apdf-x"]] {
+        assert!(how_many(20, &between(boxes)) >= 18, "{boxes:?}");
+    }
+}
+
+#[test]
+fn a_port_that_depends_on_the_address_is_known_by_a_second_relay_and_else_suspected() {
+    for boxes in [["adm-apdf-x", "easy"], ["easy", "adm-apdf-x"]] {
+        let took = |relays| {
+            let mut scenario = between(boxes);
+            scenario.relays = relays;
+            run(&scenario, 1).unwrap().call(0).unwrap().direct().unwrap()
+        };
+        let (one, two) = (took(1), took(2));
+        assert!(two < 2500 * MS && one > 2500 * MS, "{boxes:?}: {two:?} with two relays, {one:?} with one");
+    }
+}
+
+#[test]
+fn what_goes_out_where_ports_are_guessed_stays_within_the_named_budget() {
+    for boxes in [["sym", "easy"], ["double-sym", "easy"], ["adm-apdf-x", "double"], ["apdm-eif-x", "adm-apdf-x"]] {
+        for seed in 1..=10 {
+            let outcome = run(&between(boxes), seed).unwrap();
+            let own = |kind| matches!(kind, Kind::Probe | Kind::ProbeEcho | Kind::Check);
+            let sent = outcome.trace.packets.iter().filter(|packet| own(packet.kind) && !packet.relayed).count() as u64;
+            assert!(sent <= PUNCHING_PACKETS, "{boxes:?}, seed {seed}: {sent}");
+        }
     }
 }

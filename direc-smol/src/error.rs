@@ -42,6 +42,13 @@ pub enum BindError {
         /// What the system said.
         error: io::Error,
     },
+    /// The TCP port for [`PageServer`](crate::PageServer)'s pages could not be had.
+    Pages {
+        /// The local address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A setting is out of its range.
     Config(ConfigError),
     /// The system gave no randomness.
@@ -67,6 +74,10 @@ impl fmt::Display for BindError {
                 write!(f, "cannot listen for HTTPS on TCP port {} of {}: ", address.port(), address.ip())?;
                 bind_words(error, f)
             }
+            Self::Pages { address, error } => {
+                write!(f, "cannot listen for HTTP on TCP port {} of {}: ", address.port(), address.ip())?;
+                bind_words(error, f)
+            }
             Self::Config(error) => write!(f, "{error}"),
             Self::Entropy(error) => write!(f, "the system gave no randomness: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
@@ -89,6 +100,7 @@ impl std::error::Error for BindError {
             Self::Resolve { error, .. }
             | Self::Socket { error, .. }
             | Self::Https { error, .. }
+            | Self::Pages { error, .. }
             | Self::Thread(error) => Some(error),
             Self::Config(error) => Some(error),
             Self::NoAddress { .. } | Self::Family { .. } | Self::Entropy(_) => None,

@@ -10,6 +10,8 @@ mod description;
 mod error;
 mod http;
 mod key;
+mod pages;
+mod places;
 mod proxy;
 mod server;
 mod stream;
@@ -22,10 +24,14 @@ pub(crate) use client::{Wishes, make_tunnels};
 pub use description::bootstrap;
 pub(crate) use description::describe;
 pub use error::HttpsError;
+pub(crate) use key::CurrentKey;
 pub use key::{HttpsKey, HttpsKeyError};
+pub use pages::{Page, PageServer};
 pub use proxy::{Proxy, ProxyError};
-pub(crate) use server::{Listener, serve};
+pub(crate) use server::{Counters, Listener, serve};
+pub use server::{HttpsLimits, HttpsStats};
 pub use trust::Trust;
+pub(crate) use within::within;
 
 /// What is spoken inside TLS (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";

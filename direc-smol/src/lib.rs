@@ -50,8 +50,8 @@ mod sockets;
 pub use connection::{Connection, ConnectionStatus};
 pub use direc_core::{
     CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats, Consent, DirectFailure,
-    DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping,
-    NameError, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerName, PeerTiming,
+    DirectTimes, DropReason, Drops, Filtering, HttpsUrl, HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol,
+    Mapping, NameError, Nature, NodeId, Path, PathPolicy, PathReason, PathState, PathStatus, PeerName, PeerTiming,
     PortAssignment, PortMapping, RefuseReason, RelayError, RelayLimits, RelayStats, RelayUrl, Role, Sighting, Step,
     StepTaken, TlsPin, TransportConfig, UrlError,
     quic_types::{Dir, StreamId},
@@ -60,7 +60,10 @@ pub use direc_core::{
 pub use error::{
     BindError, KeyFileError, Named, ReadError, ReadToEndError, ResolveError, SendDatagramError, WriteError,
 };
-pub use https::{HttpsError, HttpsKey, HttpsKeyError, HttpsRelay, Proxy, ProxyError, Trust, bootstrap};
+pub use https::{
+    HttpsError, HttpsKey, HttpsKeyError, HttpsLimits, HttpsRelay, HttpsStats, Page, PageServer, Proxy, ProxyError,
+    Trust, bootstrap,
+};
 pub use key::{ephemeral_key, load_or_create_key};
 pub use news::{PathNews, PathWatch, PeerNews, RelayNews, RelayWatch, Watch};
 pub use peer::{Offer, Peer, PeerOptions};

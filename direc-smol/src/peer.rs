@@ -44,8 +44,8 @@ pub struct PeerOptions {
     pub timing: PeerTiming,
     /// QUIC's settings between peers.
     pub transport: TransportConfig,
-    /// Whether the router is asked for a port that leads here, by PCP and NAT-PMP: beside everything else, and given back
-    /// at the end. `true`; IPv4, on Linux, and not where all relays are on this very machine.
+    /// Whether the router is asked for a port that leads here, by PCP, NAT-PMP and UPnP-IGD: beside everything else, and given
+    /// back at the end. `true`; IPv4, on Linux, and not where all relays are on this very machine.
     pub port_mapping: bool,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
     pub key_log: Option<Arc<dyn KeyLog>>,
@@ -120,7 +120,7 @@ impl Peer {
     ) -> Result<Self, BindError> {
         let socket = Socket::bind_peer(options.local)?;
         let bound = socket.local_addr();
-        let relays = resolve::relays(&options.relays, bound).await?;
+        let (relays, nat64) = resolve::relays(&options.relays, bound).await?;
         let addresses: Vec<SocketAddr> = relays.iter().map(|(_, relay)| relay.address).collect();
         let https: Vec<_> = relays.iter().map(|(index, _)| options.https.get(*index).cloned().flatten()).collect();
         let mut config = PeerConfig::new(options.identity, relays[0].1, provider::provider());
@@ -131,6 +131,7 @@ impl Peer {
         config.timing = options.timing;
         config.transport = options.transport;
         config.key_log = options.key_log;
+        config.nat64 = nat64;
 
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
         let mut machine = PeerMachine::new(core, &at, bound);

@@ -1,10 +1,13 @@
 //! Asks the router for a port that leads to a peer, on a thread of its own: nothing waits for it.
 
+mod exchange;
 mod router;
 
 use std::{
+    future::Future,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +18,7 @@ use std::{
 
 use async_io::{Async, Timer};
 use direc_core::PortMapper;
-use futures_lite::future::or;
+use futures_lite::future::{or, pending};
 
 use crate::{
     BindError,
@@ -25,8 +28,8 @@ use crate::{
     signal::{Bell, PeerSignals},
 };
 
-/// PCP's longest message (RFC 6887, section 7); a longer one is cut off, and dropped for its length.
-const LONGEST: usize = 1104;
+/// What a datagram of UPnP-IGD's search may have; PCP's are shorter (RFC 6887, section 7). A longer one is cut off.
+const LONGEST: usize = 2048;
 
 /// The thread that keeps a port mapped as long as the peer is there.
 pub(crate) struct Mapper {
@@ -122,29 +125,56 @@ fn talk(node: &Node<PeerMachine>, place: Place) -> io::Result<Talk<'_>> {
     Ok(Talk { node, socket, mapper: PortMapper::new(router, client, place.port, seed, Instant::now()) })
 }
 
+/// What has come, or that the time has.
+enum Input {
+    Datagram(io::Result<(usize, SocketAddr)>),
+    Answer(Vec<u8>),
+    Time,
+}
+
+/// A request by TCP that is under way.
+type Exchange = Option<Pin<Box<dyn Future<Output = Vec<u8>>>>>;
+
 impl Talk<'_> {
     /// For ever.
     async fn run(&mut self) {
-        let mut room = [0; LONGEST];
+        let (mut room, mut exchange): (_, Exchange) = ([0; LONGEST], None);
         loop {
             self.mapper.handle_timeout(Instant::now());
             self.send().await;
             self.tell();
-            let timer = match self.mapper.poll_timeout() {
-                Some(at) => Timer::at(at),
-                None => Timer::never(),
-            };
-            let received = or(async { Some(self.socket.recv_from(&mut room).await) }, async {
-                timer.await;
-                None
-            });
-            match received.await {
-                Some(Ok((len, from))) => self.mapper.handle_datagram(Instant::now(), from, &room[..len]),
+            if let Some(request) = self.mapper.poll_request() {
+                exchange = Some(Box::pin(exchange::answer(request)));
+            }
+            match self.input(&mut room, &mut exchange).await {
+                Input::Datagram(Ok((len, from))) => {
+                    self.mapper.handle_datagram(Instant::now(), from, room.get(..len).unwrap_or_default());
+                }
                 // Nobody listens at the router's port: it has said so at once, and the next try is the timer's.
-                Some(Err(error)) => log::debug!("port mapping: {error}"),
-                None => {}
+                Input::Datagram(Err(error)) => log::debug!("port mapping: {error}"),
+                Input::Answer(bytes) => {
+                    exchange = None;
+                    self.mapper.handle_answer(Instant::now(), &bytes);
+                }
+                Input::Time => {}
             }
         }
+    }
+
+    async fn input(&self, room: &mut [u8], exchange: &mut Exchange) -> Input {
+        let datagram = async { Input::Datagram(self.socket.recv_from(room).await) };
+        let answer = async {
+            match exchange {
+                Some(exchange) => Input::Answer(exchange.await),
+                None => pending().await,
+            }
+        };
+        let time = async {
+            let timer = self.mapper.poll_timeout().map_or_else(Timer::never, Timer::at);
+            timer.await;
+            Input::Time
+        };
+        or(datagram, or(answer, time)).await
     }
 
     async fn send(&mut self) {
@@ -171,5 +201,8 @@ impl Talk<'_> {
     async fn release(&mut self) {
         self.mapper.release();
         self.send().await;
+        if let Some(request) = self.mapper.poll_request() {
+            exchange::answer(request).await;
+        }
     }
 }

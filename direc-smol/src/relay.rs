@@ -16,9 +16,9 @@ use direc_core::{
 use rustls::KeyLog;
 
 use crate::{
-    BindError, HttpsKey, RelayNews, RelayWatch, driver,
+    BindError, HttpsKey, HttpsLimits, HttpsStats, RelayNews, RelayWatch, driver,
     feed::Feed,
-    https::{Listener, describe, serve},
+    https::{Counters, CurrentKey, Listener, describe, serve},
     node::{Guard, Machine, Node},
     provider,
     signal::Wakes,
@@ -50,6 +50,8 @@ pub struct RelayOptions {
     pub limits: RelayLimits,
     /// Where to answer HTTPS, for peers that UDP does not reach; port 0: the system picks. `None`, the default: nowhere.
     pub https: Option<(SocketAddr, HttpsKey)>,
+    /// What that takes upon itself at most.
+    pub https_limits: HttpsLimits,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
@@ -66,6 +68,7 @@ impl RelayOptions {
             names: BTreeMap::new(),
             limits: RelayLimits::default(),
             https: None,
+            https_limits: HttpsLimits::default(),
             public_host: None,
             key_log: None,
         }
@@ -85,7 +88,14 @@ pub struct RelayServer {
     local: SocketAddr,
     punch: Vec<SocketAddr>,
     knock: Option<SocketAddr>,
-    https: Option<SocketAddr>,
+    https: Option<HttpsPort>,
+}
+
+/// What there is to tell, and to be told, of the HTTPS port.
+struct HttpsPort {
+    local: SocketAddr,
+    key: Arc<CurrentKey>,
+    counters: Arc<Counters>,
 }
 
 impl RelayServer {
@@ -106,8 +116,12 @@ impl RelayServer {
         config.limits = options.limits;
         config.key_log = options.key_log;
 
-        let listener = options.https.map(|(address, key)| Listener::bind(address, &key)).transpose()?;
-        let https = listener.as_ref().map(Listener::local_addr);
+        let limits = options.https_limits;
+        let listener = options.https.map(|(address, key)| Listener::bind(address, &key, limits)).transpose()?;
+        let https = listener.as_ref().map(|listener| {
+            let (key, counters) = (listener.key.clone(), listener.counters.clone());
+            HttpsPort { local: listener.local_addr(), key, counters }
+        });
         let core = direc_core::Relay::new(config, provider::seed()?, Instant::now())?;
         let id = core.id();
         let node = Arc::new(Node::new(RelayMachine { core, feed: Feed::new() }));
@@ -138,7 +152,20 @@ impl RelayServer {
 
     /// The address at which it answers HTTPS.
     pub fn https_addr(&self) -> Option<SocketAddr> {
-        self.https
+        self.https.as_ref().map(|port| port.local)
+    }
+
+    /// Answers new HTTPS connections with this key from now on; those that stand keep theirs. Without HTTPS it does
+    /// nothing.
+    pub fn set_https_key(&self, key: &HttpsKey) {
+        if let Some(port) = &self.https {
+            port.key.replace(key);
+        }
+    }
+
+    /// The HTTPS port's figures; none if there is no such port.
+    pub fn https_stats(&self) -> Option<HttpsStats> {
+        self.https.as_ref().map(|port| port.counters.stats())
     }
 
     /// The addresses of its hole-punch sockets.
@@ -209,10 +236,11 @@ impl fmt::Debug for RelayServer {
 /// The QUIC socket first, then the hole-punch sockets, and last the one to knock from.
 fn bind_all(listen: SocketAddr, punch_ports: &[u16], knock: Option<u16>) -> Result<Vec<Socket>, BindError> {
     let punch_ports = if punch_ports.is_empty() { &[0, 0] } else { punch_ports };
-    let mut sockets = vec![Socket::bind(Link::Main, listen)?];
+    let asked = Arc::default();
+    let mut sockets = vec![Socket::bind_relay(Link::Main, listen, &asked)?];
     for (index, port) in punch_ports.iter().copied().chain(knock).enumerate() {
         let index = u8::try_from(index).map_err(|_| ConfigError::Setting("too many hole-punch ports"))?;
-        sockets.push(Socket::bind(Link::Punch(index), SocketAddr::new(listen.ip(), port))?);
+        sockets.push(Socket::bind_relay(Link::Punch(index), SocketAddr::new(listen.ip(), port), &asked)?);
     }
     Ok(sockets)
 }

@@ -1,11 +1,17 @@
 //! One UDP socket: batches in and out with GRO, GSO and ECN, by quinn-udp.
 
+mod asked;
+
 use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use asked::Asked;
 use async_io::Async;
 use bytes::BytesMut;
 use direc_core::{Arrival, Link, Transmit, quic_types::EcnCodepoint};
@@ -38,6 +44,8 @@ pub(crate) struct Socket {
     local: SocketAddr,
     /// Sends in a row that failed as they do when the socket's address or interface has gone.
     broken: AtomicU32,
+    /// For a socket on all of a machine's addresses that answers from the one it was asked at.
+    asked: Option<Arc<Asked>>,
 }
 
 /// What sending came to.
@@ -51,6 +59,14 @@ pub(crate) enum Sent {
 impl Socket {
     pub(crate) fn bind(link: Link, address: SocketAddr) -> Result<Self, BindError> {
         Self::open(link, address).map_err(|error| BindError::Socket { address, error })
+    }
+
+    /// A relay's socket: who asks at one of several addresses is answered from that. A peer's is not like this: its
+    /// network may be another any moment, and the system then knows best by which address it gets out.
+    /// All of a relay's sockets share what they know: a knock comes from a port at which nobody asks.
+    pub(crate) fn bind_relay(link: Link, address: SocketAddr, asked: &Arc<Asked>) -> Result<Self, BindError> {
+        let socket = Self::bind(link, address)?;
+        Ok(Self { asked: address.ip().is_unspecified().then(|| asked.clone()), ..socket })
     }
 
     /// A peer's one socket: where nothing else is asked for, for IPv6 and IPv4 side by side.
@@ -99,7 +115,7 @@ impl Socket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         make_room_for_ecn(&socket);
         let local = socket.local_addr()?;
-        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local, broken: AtomicU32::new(0) })
+        Ok(Self { io: Async::new_nonblocking(socket)?, link, state, local, broken: AtomicU32::new(0), asked: None })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -138,6 +154,9 @@ impl Socket {
             }
         };
         for (meta, slice) in metas.iter().zip(&slices).take(count) {
+            if let (Some(asked), Some(local)) = (&self.asked, meta.dst_ip) {
+                asked.note(meta.addr, local);
+            }
             arrived.push((self.arrival(meta), BytesMut::from(&slice[..meta.len])));
         }
         count
@@ -177,6 +196,7 @@ impl Socket {
     fn send_all(&self, transmit: &Transmit, bytes: &[u8], mut offset: usize) -> Sent {
         let segment = transmit.segment_size.unwrap_or(bytes.len()).max(1);
         let destination = self.destination(transmit.remote);
+        let mut from = self.asked.as_ref().and_then(|asked| asked.of(destination));
         let mut failed = 0;
         while offset < bytes.len() {
             let most = self.state.max_gso_segments();
@@ -186,7 +206,7 @@ impl Socket {
                 ecn: transmit.ecn.and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
                 contents: &bytes[offset..offset + length],
                 segment_size: Some(segment),
-                src_ip: None,
+                src_ip: from,
             };
             match self.state.try_send(UdpSockRef::from(&self.io), &outgoing) {
                 Ok(()) => {
@@ -196,6 +216,12 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Full { offset, failed },
                 // The driver took offence at GSO, and quinn-udp has noted it: again, one by one.
                 Err(_) if length > segment && self.state.max_gso_segments() < most => {}
+                // It may be that this address has gone, and another does.
+                Err(error) if from.is_some() && is_the_sockets_fault(&error) => {
+                    if let (Some(asked), Some(gone)) = (&self.asked, from.take()) {
+                        asked.forget(gone);
+                    }
+                }
                 Err(error) => {
                     self.note(Some(&error));
                     failed += length.div_ceil(segment) as u64;
@@ -308,6 +334,31 @@ mod tests {
         assert_eq!(arrival.remote, four.local_addr());
         assert!(matches!(both.send(&transmit(arrival.remote, None), b"fro", 0), Sent::Done { failed: 0 }));
         assert_eq!(drain(&four, 3)[0].1, b"fro");
+    }
+
+    /// Linux has all of 127.0.0.0/8.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_relay_on_all_addresses_answers_from_the_one_it_was_asked_at() {
+        for any in ["0.0.0.0:0", "[::]:0"] {
+            let asked = Arc::default();
+            let relay = Socket::bind_relay(Link::Main, any.parse().unwrap(), &asked).unwrap();
+            let other = Socket::bind_relay(Link::Punch(0), any.parse().unwrap(), &asked).unwrap();
+            let port = relay.local_addr().port();
+            let asking: Vec<_> =
+                (1..=3).map(|last| (socket("127.0.0.1:0"), SocketAddr::from(([127, 0, 0, last], port)))).collect();
+            for (peer, address) in &asking {
+                assert!(matches!(peer.send(&transmit(*address, None), b"who", 0), Sent::Done { failed: 0 }));
+                drain(&relay, 3);
+            }
+            for (peer, address) in asking.iter().rev() {
+                let answer = transmit(peer.local_addr(), Some(2));
+                assert!(matches!(relay.send(&answer, b"me, me", 0), Sent::Done { failed: 0 }));
+                assert!(drain(peer, 6).iter().all(|(arrival, _)| arrival.remote == *address), "{any}");
+                assert!(matches!(other.send(&answer, b"knock!", 0), Sent::Done { failed: 0 }));
+                assert!(drain(peer, 6).iter().all(|(arrival, _)| arrival.remote.ip() == address.ip()), "{any}");
+            }
+        }
     }
 
     #[test]

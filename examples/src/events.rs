@@ -105,9 +105,9 @@ pub enum Event {
     PortMapping {
         /// The address outside.
         external: Option<String>,
-        /// `PCP` or `NAT-PMP`.
+        /// `PCP`, `NAT-PMP` or `UPnP-IGD`.
         protocol: Option<String>,
-        /// For how long it was granted. It is renewed.
+        /// For how long it was granted, and it is renewed; `null`: until it is given back.
         seconds: Option<u64>,
     },
     /// A name that is remembered, as asked for by `names`.

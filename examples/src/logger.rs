@@ -1,8 +1,9 @@
 //! Log records of the libraries, on standard error: `DIREC_LOG` says how much.
 
 use log::{LevelFilter, Log, Metadata, Record};
+use serde_json::json;
 
-use crate::{clock::timestamp, out::Out};
+use crate::out::Out;
 
 struct Stderr;
 
@@ -14,7 +15,10 @@ impl Log for Stderr {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let (level, target) = (record.level(), record.target());
-            Out::new(false).note(&format!("{} {level:5} {target}: {}", timestamp(), record.args()));
+            let message = record.args().to_string();
+            let text = format!("{level:5} {target}: {message}");
+            let object = || json!({"level": level.as_str().to_ascii_lowercase(), "target": target, "message": message});
+            Out::new(false).record(&text, object);
         }
     }
 

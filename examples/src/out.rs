@@ -1,8 +1,23 @@
 //! The one place that writes to standard output and standard error.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::clock::timestamp;
+
+/// Lines on standard error are JSON objects.
+static RECORDS_ARE_JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on every line on standard error is a JSON object with `time`, `level` and `message`, for programs that
+/// collect logs.
+pub fn write_records_as_json() {
+    RECORDS_ARE_JSON.store(true, Ordering::Relaxed);
+}
 
 /// Where a program's words go: with `--json`, standard output carries JSON lines only.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +63,24 @@ impl Out {
 
     /// A line for people on the side: news, logs, errors.
     pub fn note(self, text: &str) {
+        if RECORDS_ARE_JSON.load(Ordering::Relaxed) {
+            return self.record(text, || json!({"level": "info", "message": text}));
+        }
         // Nothing is left to do when standard error cannot be written.
         let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// A line of a log, with its time: `text` for people, or what `object` has for programs.
+    pub fn record(self, text: &str, object: impl FnOnce() -> Value) {
+        let time = timestamp();
+        let line = if RECORDS_ARE_JSON.load(Ordering::Relaxed) {
+            let mut line = object();
+            line["time"] = time.into();
+            line.to_string()
+        } else {
+            format!("{time} {text}")
+        };
+        let _ = writeln!(io::stderr().lock(), "{line}");
     }
 
     /// Text without a line's end, to the person at the terminal: a question, a progress bar.

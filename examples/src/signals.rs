@@ -5,17 +5,22 @@ use std::io;
 use async_signal::{Signal, Signals};
 use smol::stream::StreamExt;
 
-/// How a program is told to end.
+/// What a program is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// In good order, after what is under way (SIGTERM).
     Terminate,
     /// Now: Ctrl-C, or the terminal is gone.
     Interrupt,
+    /// Not at all: it is to read its settings again (SIGHUP, to programs that have no terminal).
+    Reload,
 }
 
 /// Done when the person or the system wants this program to end. Calls for an end are no longer fatal from here on.
-pub struct Interrupted(Signals);
+pub struct Interrupted {
+    signals: Signals,
+    hangup: Call,
+}
 
 impl Interrupted {
     /// Starts listening.
@@ -23,17 +28,30 @@ impl Interrupted {
     /// # Errors
     /// What the system says.
     pub fn listen() -> io::Result<Self> {
+        Self::with(Call::Interrupt)
+    }
+
+    /// The same for a program that goes on without its terminal: SIGHUP is [`Call::Reload`].
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen_and_reload() -> io::Result<Self> {
+        Self::with(Call::Reload)
+    }
+
+    fn with(hangup: Call) -> io::Result<Self> {
         #[cfg(unix)]
         let signals = [Signal::Int, Signal::Term, Signal::Hup];
         #[cfg(not(unix))]
         let signals = [Signal::Int];
-        Ok(Self(Signals::new(signals)?))
+        Ok(Self { signals: Signals::new(signals)?, hangup })
     }
 
-    /// The next call for an end.
+    /// The next call.
     pub async fn wait(&mut self) -> Call {
-        match next(&mut self.0).await {
+        match next(&mut self.signals).await {
             Signal::Term => Call::Terminate,
+            Signal::Hup => self.hangup,
             _ => Call::Interrupt,
         }
     }

@@ -84,7 +84,7 @@ fn a_senseless_command_line_is_exit_code_2() {
         (RELAY, &["--punch-port", "1"], "two to seven"),
         (RELAY, &["--punch-port", "1000", "--punch-port", "1000"], "named twice"),
         (RELAY, &["--drain-seconds", "long"], "--drain-seconds 'long'"),
-        (RELAY, &["--drain-seconds=-1"], "--drain-seconds: 0 to 86400 seconds"),
+        (RELAY, &["--drain-seconds=-1"], "--drain-seconds '-1': drain_seconds: 0 to 86400 seconds, not -1"),
         (RELAY, &["--nonsense"], "--nonsense"),
         (DEMO, &["--bytes", "many"], "--bytes 'many'"),
     ];

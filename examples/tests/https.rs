@@ -105,7 +105,7 @@ fn what_is_wrong_with_the_flags_is_named() {
         (PEER, &["--relay", "https://h", "--relay", "https://h:443", "serve"], 2, "h:443 is named twice"),
         (PEER, &["--relay", pinned, "--relay-ca", "f", "serve"], 2, "--relay-ca is for https:// URLs without a pin"),
         (PEER, &["--relay", "https://h", "--relay-ca", text(&file), "serve"], 1, "no certificate in PEM"),
-        (RELAY, &["--https", "here"], 2, "--https 'here': a TCP port"),
+        (RELAY, &["--https", "here"], 2, "--https 'here': https.listen: a TCP port"),
         (RELAY, &["--https", "443", "--tls-cert", "f"], 2, "--tls-cert needs --tls-key"),
         (RELAY, &["--https", "443", "--tls-key", "f"], 2, "--tls-key needs --tls-cert"),
         (RELAY, &["--tls-cert", "f", "--tls-key", "f"], 2, "belong to --https"),

@@ -9,12 +9,13 @@
 
 mod app;
 mod memory;
+mod op;
 mod program;
 mod run;
 mod scene;
 mod world;
 
-pub use run::Op;
+pub use op::Op;
 pub use scene::Scene;
 
 /// A peer as the victim.

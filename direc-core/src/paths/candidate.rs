@@ -1,9 +1,6 @@
 //! One address at which the other peer may be reached, and what is known of it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Pair, liveness::Liveness, record::Record};
 use crate::wire::datagram::Nonce;
@@ -11,6 +8,8 @@ use crate::wire::datagram::Nonce;
 /// Pauses between the probes to an address that has not answered, in milliseconds: dense while both sides' first
 /// punches cross, then doubling. With the probes' length the bound of what an address can be made to receive.
 const PUNCH_GAPS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1600, 3200, 3200];
+/// So many probes are one schedule; an address that is heard from gets a second one.
+pub(super) const PUNCHES: usize = PUNCH_GAPS.len();
 /// Pause between the probes to an address that once worked, while the connection is used: it may work again any moment,
 /// and the data is to be back on it within two seconds.
 const RETURN_GAP: Duration = Duration::from_millis(800);
@@ -330,180 +329,5 @@ impl Candidate {
     }
 }
 
-/// Whether an address that a message named may be probed at all: somebody else's choice must not make us send to
-/// places where nobody's NAT is.
-pub(super) fn is_plausible(address: SocketAddr, reach: &super::Reach) -> bool {
-    let ip = address.ip();
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    let pointless = address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast || link_local;
-    // Loopback is a peer's address only where the relay sees it from there too.
-    let foreign_loopback = ip.is_loopback() && !reach.relays.iter().any(|relay| relay.ip().is_loopback());
-    let family = if address.is_ipv4() { reach.v4 } else { reach.v6 };
-    !pointless && !foreign_loopback && family && !reach.relays.contains(&address)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CARE: Care = Care { current: true, trouble: false, in_use: true, rest: Duration::from_secs(25) };
-
-    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
-    fn candidate() -> (Candidate, Instant) {
-        let now = Instant::now();
-        (Candidate::new(now, Pair::main("198.51.100.1:9".parse().unwrap())), now)
-    }
-
-    /// Lets time pass until the candidate has nothing more to do; gives the probes sent.
-    fn run(candidate: &mut Candidate, now: &mut Instant) -> usize {
-        let mut probes = 0;
-        while let Some(next) = candidate.next(*now, CARE) {
-            *now = next.max(*now);
-            if let Some(kind) = candidate.on_due(*now, CARE) {
-                probes += 1;
-                candidate.on_sent(*now, [probes as u8; 8], kind);
-            }
-        }
-        probes
-    }
-
-    /// Sends what is due, and has it echoed 40 ms later.
-    fn answer(candidate: &mut Candidate, now: &mut Instant) -> Kind {
-        *now = candidate.next(*now, CARE).unwrap().max(*now);
-        let kind = candidate.on_due(*now, CARE).unwrap();
-        candidate.on_sent(*now, [7; 8], kind);
-        *now += Duration::from_millis(40);
-        assert_eq!(candidate.on_echo(*now, [7; 8]), Some(Duration::from_millis(40)));
-        kind
-    }
-
-    fn is_proven(candidate: &Candidate) -> bool {
-        candidate.liveness().is_some()
-    }
-
-    #[test]
-    fn an_address_that_never_answers_gets_nine_probes_and_no_more() {
-        let (mut candidate, mut now) = candidate();
-        assert_eq!(run(&mut candidate, &mut now), PUNCH_GAPS.len());
-        assert!((0..100).filter(|_| candidate.spend()).count() == 0);
-    }
-
-    #[test]
-    fn an_address_not_heard_from_gets_a_flight_of_quic_and_no_more() {
-        let (mut candidate, _) = candidate();
-        assert_eq!((0..100).filter(|_| candidate.spend()).count(), UNHEARD_BUDGET as usize);
-    }
-
-    #[test]
-    fn an_echo_counts_once() {
-        let (mut candidate, mut now) = candidate();
-        assert_eq!(answer(&mut candidate, &mut now), Kind::Probe { first: true });
-        assert!(is_proven(&candidate));
-        assert!(candidate.on_echo(now, [7; 8]).is_none());
-    }
-
-    #[test]
-    fn a_probe_heard_is_answered_at_once_even_when_ours_were_spent() {
-        let (mut candidate, mut now) = candidate();
-        run(&mut candidate, &mut now);
-        now += Duration::from_secs(1);
-        candidate.on_heard(now);
-        assert_eq!(candidate.next(now, CARE), Some(now));
-        assert!(candidate.on_due(now, CARE).is_some());
-    }
-
-    #[test]
-    fn hearing_the_other_side_again_and_again_brings_no_more_probes() {
-        let (mut candidate, mut now) = candidate();
-        let mut probes = 0;
-        for _ in 0..5000 {
-            candidate.on_heard(now);
-            if let Some(kind) = candidate.on_due(now, CARE) {
-                probes += 1;
-                candidate.on_sent(now, [probes as u8; 8], kind);
-            }
-            now += Duration::from_millis(20);
-        }
-        assert_eq!(probes, PUNCH_GAPS.len());
-    }
-
-    #[test]
-    fn an_echo_counts_however_long_the_round_trip() {
-        let (mut candidate, mut now) = candidate();
-        candidate.on_heard(now);
-        let probes = run(&mut candidate, &mut now);
-        assert_eq!(probes, PUNCH_GAPS.len());
-        assert!(candidate.on_echo(now, [1; 8]).is_some());
-    }
-
-    #[test]
-    fn a_path_that_died_is_asked_by_small_checks_and_proven_by_a_probe_of_full_size() {
-        let (mut candidate, mut now) = candidate();
-        answer(&mut candidate, &mut now);
-        candidate.lose(now);
-        for _ in 0..30 {
-            now = candidate.next(now, CARE).unwrap().max(now);
-            assert_eq!(candidate.on_due(now, CARE), Some(Kind::Check));
-        }
-        assert_eq!(answer(&mut candidate, &mut now), Kind::Check);
-        assert!(!is_proven(&candidate));
-        answer(&mut candidate, &mut now);
-        assert!(candidate.is_trusted(now));
-    }
-
-    #[test]
-    fn a_path_that_died_is_tried_often_while_the_connection_is_used_and_seldom_at_rest() {
-        for (in_use, range) in [(true, 700..=760), (false, 20..=40)] {
-            let ((mut candidate, mut now), care) = (candidate(), Care { in_use, ..CARE });
-            answer(&mut candidate, &mut now);
-            candidate.lose(now);
-            let (end, mut tries) = (now + Duration::from_secs(600), 0);
-            while now < end {
-                now = candidate.next(now, care).unwrap();
-                tries += usize::from(candidate.on_due(now, care).is_some());
-            }
-            assert!(range.contains(&tries), "{tries}");
-        }
-    }
-
-    #[test]
-    fn a_path_that_keeps_dying_is_on_trial_for_longer_each_time() {
-        let (mut candidate, mut now) = candidate();
-        answer(&mut candidate, &mut now);
-        for death in 1..=8 {
-            candidate.lose(now);
-            while !is_proven(&candidate) {
-                answer(&mut candidate, &mut now);
-            }
-            let proven = now;
-            while !candidate.is_trusted(now) {
-                now += Duration::from_millis(10);
-            }
-            let hold = (HOLD_STEP * (death - 1)).min(LONGEST_HOLD);
-            assert!(now - proven >= hold && now - proven < hold + Duration::from_millis(20), "{:?}", now - proven);
-        }
-    }
-
-    #[test]
-    fn addresses_that_can_be_nobodys_are_not_probed() {
-        let relay: SocketAddr = "203.0.113.10:4433".parse().unwrap();
-        let reach = super::super::Reach { relays: vec![relay], v4: true, v6: false };
-        for bad in [
-            "0.0.0.0:1",
-            "224.0.0.1:1",
-            "255.255.255.255:1",
-            "127.0.0.1:1",
-            "169.254.1.1:1",
-            "198.51.100.1:0",
-            "203.0.113.10:4433",
-            "[2001:db8::1]:1",
-        ] {
-            assert!(!is_plausible(bad.parse().unwrap(), &reach), "{bad}");
-        }
-        assert!(is_plausible("198.51.100.1:1".parse().unwrap(), &reach));
-    }
-}
+mod tests;

@@ -7,13 +7,13 @@ const MAX_STEP: i32 = 32;
 /// Ports of one subscriber in carriers' port blocks (1,008 is the usual number: 64,512 over 64).
 const BLOCK: u16 = 1008;
 /// Fewer ports in one block than this may be there by chance.
-const BLOCK_EVIDENCE: usize = 4;
+const BLOCK_EVIDENCE: usize = 3;
 /// NATs leave the well-known ports alone.
 const FIRST: u16 = 1024;
 /// Ports that are tried where the other side's NAT counts: some mappings of others may have come between.
 const COUNTED: u16 = 24;
 /// Guesses at a port that is anywhere: with 256 sockets on the other side one of them hits in 98 of 100 cases.
-const GUESSES: usize = 1024;
+pub(super) const GUESSES: usize = 1024;
 
 /// How a NAT gives out ports to mappings of one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +34,17 @@ impl Pattern {
     /// at least. `earlier`: those of another socket, likewise.
     pub(super) fn of(fresh: &[u16], earlier: &[u16]) -> Self {
         let (Some(&first), Some(&last)) = (fresh.first(), fresh.last()) else { return Self::ANYWHERE };
-        if fresh.iter().all(|&port| port == first) {
+        // What only one port has seen of the new socket, others have seen of the one before.
+        let compared = if fresh.len() > 1 { fresh } else { earlier };
+        if compared.windows(2).all(|pair| pair[0] == pair[1]) {
             return Self::Fixed(first);
         }
         // A NAT that counts did so before; two random ports in one block are as close by chance.
         let counts =
             |sign| [fresh, earlier].iter().all(|ports| steps(ports).all(|n| (1..=MAX_STEP).contains(&(n * sign))));
         if counts(1) || counts(-1) {
-            let step = steps(fresh).min_by_key(|step| step.abs()).unwrap_or(1) as i16;
+            let all = steps(fresh).chain(steps(earlier));
+            let step = all.min_by_key(|step| step.abs()).unwrap_or(1) as i16;
             return Self::Counting { next: last.wrapping_add_signed(step), step };
         }
         let all = || fresh.iter().chain(earlier).copied();
@@ -60,6 +63,19 @@ impl Pattern {
     /// Whether there is nothing to guess.
     pub(super) fn is_fixed(self) -> bool {
         matches!(self, Self::Fixed(_))
+    }
+
+    /// Whether it has to be hit among many.
+    pub(super) fn is_range(self) -> bool {
+        matches!(self, Self::Within(..))
+    }
+
+    /// The port that a NAT which counts gives to the mapping so many after the next; at the end it begins anew.
+    pub(super) fn ahead(self, mappings: u16) -> Option<u16> {
+        let Self::Counting { next, step } = self else { return None };
+        let span = i32::from(u16::MAX - FIRST) + 1;
+        let far = i32::from(next) - i32::from(FIRST) + i32::from(step) * i32::from(mappings);
+        u16::try_from(far.rem_euclid(span)).ok().map(|port| FIRST + port)
     }
 }
 
@@ -99,7 +115,8 @@ mod tests {
     #[test]
     fn a_port_that_every_destination_sees_is_the_next_ones_too() {
         assert_eq!(Pattern::of(&[4000, 4000], &[17]), Pattern::Fixed(4000));
-        assert_eq!(Pattern::of(&[4000], &[17, 18]), Pattern::Fixed(4000));
+        assert_eq!(Pattern::of(&[4000], &[17, 17]), Pattern::Fixed(4000));
+        assert_eq!(Pattern::of(&[4000], &[17]), Pattern::Fixed(4000), "as far as can be seen");
     }
 
     #[test]
@@ -107,6 +124,21 @@ mod tests {
         assert_eq!(Pattern::of(&[4000, 4001, 4003], &[9]), Pattern::Counting { next: 4004, step: 1 });
         assert_eq!(Pattern::of(&[4000, 3998], &[9]), Pattern::Counting { next: 3996, step: -2 });
         assert_eq!(Pattern::of(&[65534, 65535], &[]), Pattern::Counting { next: 0, step: 1 });
+    }
+
+    #[test]
+    fn one_port_alone_is_taken_for_what_an_earlier_socket_has_shown() {
+        assert_eq!(Pattern::of(&[4000], &[17, 18]), Pattern::Counting { next: 4001, step: 1 });
+        assert_eq!(Pattern::of(&[4000], &[4100, 4500, 4300]), Pattern::Within(3493, 5007));
+        assert_eq!(Pattern::of(&[4000], &[60_000, 17]), Pattern::ANYWHERE);
+    }
+
+    #[test]
+    fn the_port_ahead_of_a_nat_that_counts_begins_anew_at_the_end() {
+        assert_eq!(Pattern::Counting { next: 4000, step: 2 }.ahead(24), Some(4048));
+        assert_eq!(Pattern::Counting { next: 65_530, step: 1 }.ahead(10), Some(1028));
+        assert_eq!(Pattern::Counting { next: 1030, step: -1 }.ahead(10), Some(65_532));
+        assert_eq!(Pattern::Fixed(4000).ahead(1), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Stories of one side's paths.
 
 use super::*;
-use crate::wire::datagram::Bid;
+use crate::wire::datagram::{Bid, BidFields};
 
 const RELAY: &str = "203.0.113.10:4433";
 
@@ -13,7 +13,7 @@ pub(super) fn start() -> Instant {
 pub(super) const SECRET: PunchSecret = [5; 32];
 
 pub(super) fn reach() -> Reach {
-    Reach { relays: vec![RELAY.parse().unwrap()], v4: true, v6: true }
+    Reach { v6: true, ..Reach::new(vec![RELAY.parse().unwrap()], None) }
 }
 
 /// P2's paths, attached to a relay, and P4's keys.

@@ -18,7 +18,7 @@ impl Peer {
     pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, mut data: BytesMut) {
         self.advance(now);
         let stride = arrival.stride.max(1);
-        let pair = Pair { link: arrival.link, remote: arrival.remote };
+        let pair = Pair { link: arrival.link, remote: self.shared.reach.inward(arrival.remote) };
         while !data.is_empty() {
             let packet = data.split_to(stride.min(data.len()));
             if let Err(reason) = self.on_datagram(pair, arrival.ecn, packet) {

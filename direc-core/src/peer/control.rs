@@ -2,7 +2,6 @@
 
 mod pulse;
 mod tunnel;
-mod twice;
 
 use std::{
     net::SocketAddr,
@@ -17,7 +16,6 @@ use quinn_proto::{
 
 use pulse::{Beat, Pulse};
 use tunnel::{By, Ways};
-use twice::Twice;
 
 use crate::{
     ConfigError, Link, NodeId, PeerName, RelayError, Transmit,
@@ -30,6 +28,7 @@ use crate::{
         tls::{ALPN_RELAY, Tls},
     },
     rng::Rng,
+    twice::Twice,
     wire::{
         datagram::Cookie,
         message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register, Resolve, Resolved},
@@ -599,6 +598,11 @@ impl Control {
     pub(super) fn leave(&mut self, now: Instant, until: Instant) {
         self.lose(now, RelayError::Closed { reason: "left as it asked: it is going down".into() });
         self.state = State::Waiting { until: until.max(now) + self.rng.vary(COME_BACK) };
+    }
+
+    /// What is said in the next moment is waited for, here or by another peer.
+    pub(super) fn say_twice(&mut self, now: Instant) {
+        self.twice.begin(now);
     }
 
     pub(super) fn poll_transmit(&mut self, now: Instant, buf: &mut Vec<u8>) -> Option<Transmit> {

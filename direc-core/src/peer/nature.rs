@@ -90,6 +90,15 @@ pub struct Nature {
 }
 
 impl Nature {
+    /// Whether each host outside sees another port, and not each port of it, if relays at two hosts have been compared.
+    pub(super) fn by_address(&self) -> Option<bool> {
+        match self.mapping? {
+            Mapping::AddressDependent => Some(true),
+            Mapping::EndpointIndependent => self.across_hosts.then_some(false),
+            Mapping::AddressAndPortDependent => None,
+        }
+    }
+
     /// What it says, without where and when that was seen.
     fn conclusions(&self) -> impl PartialEq + use<> {
         (self.translated, self.mapping, self.across_hosts, self.ports, self.filtering, self.clash_prone)

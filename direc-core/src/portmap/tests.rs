@@ -1,4 +1,4 @@
-//! A mapper against routers of all kinds.
+//! A mapper against routers of all kinds that speak PCP or NAT-PMP; `igd/tests.rs` has the others.
 
 use super::*;
 
@@ -76,6 +76,10 @@ impl Home {
         loop {
             self.mapper.handle_timeout(self.now);
             while let Some((to, bytes)) = self.mapper.poll_transmit() {
+                // UPnP-IGD's search, which none of these answers.
+                if to.port() == 1900 {
+                    continue;
+                }
                 assert_eq!(to, "192.168.1.1:5351".parse().unwrap());
                 if let Some(answer) = self.answer(&bytes) {
                     self.mapper.handle_datagram(self.now, to, &answer);
@@ -102,7 +106,7 @@ fn a_router_with_pcp_is_asked_once_and_renewed_at_half_the_lifetime() {
     let mut home = Home::new(Speaks::Pcp);
     home.run(5500 * SECOND);
     let external = SocketAddr::new(OUTSIDE.into(), 41_234);
-    let mapping = PortMapping { external, protocol: MapProtocol::Pcp, lifetime: LIFETIME };
+    let mapping = PortMapping { external, protocol: MapProtocol::Pcp, lifetime: Some(LIFETIME) };
     assert_eq!(home.events, [(Duration::ZERO, PortMapEvent::Mapped(mapping))], "a renewal is no news");
     let at: Vec<u64> = home.asked.iter().map(|(at, _)| at.as_secs()).collect();
     assert_eq!(at, [0, 1800, 3600, 5400]);

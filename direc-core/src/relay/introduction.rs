@@ -7,6 +7,7 @@ use std::{
 
 use quinn_proto::StreamId;
 
+use super::directness::Traffic;
 use crate::{
     NodeId,
     quic::{Handle, stream::MessageStream},
@@ -58,6 +59,7 @@ pub(super) struct Introduction {
     /// Whether addresses are exchanged at all.
     pub(super) direct: bool,
     pub(super) state: State,
+    pub(super) traffic: Traffic,
 }
 
 /// What may be told to an end now (S9).
@@ -91,6 +93,7 @@ impl Introduction {
 
     /// S6: P4 has accepted. The delay between telling P4 and telling P2 begins.
     pub(super) fn on_accept(&mut self, now: Instant, delay: Duration) {
+        self.traffic.accepted(now);
         self.state = State::Accepted { tell_p2_at: (!delay.is_zero()).then(|| now + delay) };
     }
 

@@ -11,6 +11,7 @@ use quinn_proto::{Dir, StreamId};
 use super::{
     Relay,
     cookies::Owner,
+    directness::{DirectTimes, Traffic},
     introduction::{End, Introduction, Side, State},
     refuse,
     registry::Registry,
@@ -34,6 +35,10 @@ pub(super) struct Introductions {
     by_stream: BTreeMap<(usize, StreamId), u64>,
     by_channel: BTreeMap<u64, (u64, Side)>,
     timers: BTreeSet<(Instant, u64)>,
+    /// Begun, and accepted, ever.
+    totals: (u64, u64),
+    /// Of those that are over, or have been used again since they went direct.
+    direct: DirectTimes,
 }
 
 impl Introductions {
@@ -44,11 +49,27 @@ impl Introductions {
             by_stream: BTreeMap::new(),
             by_channel: BTreeMap::new(),
             timers: BTreeSet::new(),
+            totals: (0, 0),
+            direct: DirectTimes::default(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.totals
+    }
+
+    /// How long those took that went direct, until now.
+    pub(super) fn direct(&self, now: Instant) -> DirectTimes {
+        let mut times = self.direct.clone();
+        self.by_id
+            .values()
+            .filter_map(|introduction| introduction.traffic.direct(now))
+            .for_each(|took| times.count(took));
+        times
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -80,12 +101,17 @@ impl Introductions {
             self.by_stream.insert((end.peer.0, end.stream.id()), id);
             self.by_channel.insert(end.channel, (id, side));
         }
+        self.totals.0 += 1;
+        self.totals.1 += u64::from(introduction.is_accepted());
         self.by_id.insert(id, introduction);
         self.schedule(id);
     }
 
-    fn remove(&mut self, id: u64) -> Option<Introduction> {
+    fn remove(&mut self, now: Instant, id: u64) -> Option<Introduction> {
         let introduction = self.by_id.remove(&id)?;
+        if let Some(took) = introduction.traffic.direct(now) {
+            self.direct.count(took);
+        }
         for side in [Side::P2, Side::P4] {
             let end = introduction.end(side);
             self.by_stream.remove(&(end.peer.0, end.stream.id()));
@@ -104,6 +130,7 @@ impl Introductions {
             self.timers.remove(&(at, id));
         }
         introduction.on_accept(now, delay);
+        self.totals.1 += 1;
         self.schedule(id);
         self.by_id.get_mut(&id)
     }
@@ -124,6 +151,7 @@ impl Introductions {
     /// other.
     pub(super) fn route(
         &mut self,
+        now: Instant,
         channel: u64,
         from: SocketAddr,
         registry: &Registry,
@@ -136,6 +164,9 @@ impl Introductions {
         }
         if !introduction.may_forward(side, early) {
             return Err(DropReason::NotAccepted);
+        }
+        if let Some(took) = introduction.traffic.relayed(now) {
+            self.direct.count(took);
         }
         let to = introduction.end(side.other());
         Ok((to.peer, to.channel))
@@ -182,6 +213,7 @@ impl Relay {
             client_id,
             server_id: initiate.server,
             direct: initiate.direct,
+            traffic: Traffic::default(),
             state: State::Offered { deadline: self.now + self.config.answer_deadline, early: 0 },
         };
         if accepted {
@@ -301,6 +333,7 @@ impl Relay {
     fn tell(&mut self, id: u64) {
         for side in [Side::P4, Side::P2] {
             let Some(introduction) = self.introductions.by_id.get_mut(&id) else { return };
+            self.urgent.begin(self.now, introduction.end(side).peer);
             let other = introduction.end(side.other()).peer;
             let (Some(subject), Some(listener)) =
                 (self.registry.get(other), self.registry.get(introduction.end(side).peer))
@@ -348,7 +381,7 @@ impl Relay {
 
     /// One end has gone, or will not: the other is told why if it still waits, and the channel is closed.
     pub(super) fn end_introduction(&mut self, id: u64, by: Handle, reason: RefuseReason) {
-        let Some(mut introduction) = self.introductions.remove(id) else { return };
+        let Some(mut introduction) = self.introductions.remove(self.now, id) else { return };
         let accepted = introduction.is_accepted();
         for side in [Side::P2, Side::P4] {
             let end = introduction.end_mut(side);

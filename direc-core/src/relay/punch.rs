@@ -58,6 +58,8 @@ impl Relay {
         let delay = self.jar.use_up(&cookie, port);
         let Some(entry) = self.registry.get_mut(owner.peer) else { return };
         if owner.aside {
+            // A round of punching waits for it, on both sides.
+            self.urgent.begin(self.now, owner.peer);
             return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
         }
         if let Some(delay) = delay {

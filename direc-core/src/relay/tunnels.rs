@@ -51,6 +51,10 @@ impl Tunnels {
         self.0.remove(&number);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The address by which the relay knows where a datagram came from.
     pub(super) fn enter(&self, link: Link, remote: SocketAddr) -> Result<SocketAddr, DropReason> {
         match link {

@@ -29,6 +29,7 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --relay-delay MS     the relay's delay between telling P4 and telling P2 (the seed's Decision; default 0)
   --ask                P4 asks before it accepts (default: standing consent)
   --relay-only         stay on the relay
+  --tunnels            the relay answers HTTPS too: peers get to it where UDP does not
   --bytes N            then send N bytes and verify their echo
   --scenario HEX       the scenario that these bytes stand for, as a property test or fuzzer prints it
   --repeat K           K runs, with the seeds N, N+1, ...
@@ -41,10 +42,10 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --help, -h           this
 
 BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity,
-udp-blocked, udp-443-only, short-timeout, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
+udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
 ports), -seq, -busy, -block or -parity; double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row;
 and to any of them +MOD: hairpin, hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound,
-limit, paired, arbitrary, small-mtu. docs/simulator.md says what each is.
+limit, paired, arbitrary, small-mtu, nat64, v6, fw6. docs/simulator.md says what each is.
 FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-eif, roam, both-roam, relay-killed,
 relay-restarted, second-relay, unblocked, suspended.
 Exit code: 0 when it did what was asked, 1 when a run failed, 2 when the command line was not understood.
@@ -78,6 +79,7 @@ pub(crate) struct Args {
     pub(crate) relay_delay: Duration,
     pub(crate) ask: bool,
     pub(crate) relay_only: bool,
+    pub(crate) tunnels: bool,
     pub(crate) bytes: u64,
     pub(crate) scenario: Option<Vec<u8>>,
     pub(crate) repeat: u64,
@@ -127,6 +129,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         relay_delay: Duration::ZERO,
         ask: false,
         relay_only: false,
+        tunnels: false,
         bytes: 0,
         scenario: None,
         repeat: 1,
@@ -161,6 +164,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             Arg::Long("help") | Arg::Short('h') => out.mode = Mode::Help,
             Arg::Long("ask") => out.ask = true,
             Arg::Long("relay-only") => out.relay_only = true,
+            Arg::Long("tunnels") => out.tunnels = true,
             Arg::Long("json") => out.json = true,
             Arg::Long("seed") => out.seed = number(&mut parser, "seed", 0)?,
             Arg::Long("bytes") => out.bytes = number(&mut parser, "bytes", 0)?,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use direc_core::PUNCHING_PACKETS;
+
 use super::plan::{Condition, Start};
 use crate::{
     Bounds, Scenario,
@@ -56,9 +58,6 @@ impl Limit {
     }
 }
 
-/// Probes of both sides together where ports are guessed: 256 sockets and 1,024 guesses (DESIGN.md, section 6), once
-/// more for repeats.
-const GUESSING: u64 = 2 * (256 + 1024);
 /// What is allowed above the bound, besides one twentieth.
 const SLACK: Duration = Duration::from_millis(1);
 
@@ -130,7 +129,7 @@ impl Class {
             Self::Block => Some(Limit { within: Some(Duration::from_secs(3)), ..limit }),
             Self::Guess => {
                 let within = Some(Duration::from_secs(10));
-                Some(Limit { per_mille: 950, within, probes: Some(GUESSING), ..limit })
+                Some(Limit { per_mille: 950, within, probes: Some(PUNCHING_PACKETS), ..limit })
             }
             Self::Relayed => None,
         }

@@ -12,11 +12,12 @@ use crate::{
 
 /// The kinds of NAT that are shown, as [`stack`] knows them, and what each is. Those that behave alike towards others
 /// stand next to each other.
-pub const KINDS: [(&str, &str); 20] = [
+pub const KINDS: [(&str, &str); 24] = [
     ("none", "a public address, no filter"),
     ("fw", "a public address behind a stateful firewall"),
     ("eim-eif-x", "full cone: endpoint-independent mapping and filtering; ports not kept"),
     ("eim-adf-x", "restricted cone: endpoint-independent mapping, address-dependent filtering; ports not kept"),
+    ("nat64+fw6", "IPv6 behind a firewall, IPv4 by a carrier's NAT64: as eim-adf-x"),
     ("easy", "the usual home router: endpoint-independent mapping, address- and port-dependent filtering; ports kept"),
     ("eim-apdf-x", "port-restricted cone: as easy; ports not kept"),
     ("double", "a home router behind another: easy/easy"),
@@ -32,7 +33,10 @@ pub const KINDS: [(&str, &str); 20] = [
     ("cgn-block", "symmetric, a carrier's: random ports from a block of 1,008"),
     ("parity", "symmetric, random ports that are even or odd like the inner one"),
     ("sym", "symmetric: a random port for each endpoint outside; address- and port-dependent filtering"),
+    ("sym+fw6", "symmetric; and IPv6 behind a stateful firewall"),
     ("double-sym", "a home router behind a carrier's symmetric NAT: easy/sym"),
+    ("udp-443-only", "easy; UDP out to ports 53 and 443 only: all runs through the relay's HTTPS port"),
+    ("udp-blocked", "easy; UDP out to port 53 only: the same"),
 ];
 
 /// How far from the relay a peer may be, where the seed draws: from this to that, in milliseconds.
@@ -142,6 +146,13 @@ pub struct Cell<'a> {
     pub condition: Condition,
 }
 
+impl Cell<'_> {
+    /// Whether a side gets nowhere but through the relay's HTTPS port.
+    fn needs_tunnels(&self) -> bool {
+        self.one.boxes.iter().chain(&self.other.boxes).any(NatConfig::blocks_udp)
+    }
+}
+
 impl Plan {
     /// All cells: for each condition row by row, a row for each kind in front of P2.
     pub fn cells(&self) -> Vec<Cell<'_>> {
@@ -174,6 +185,7 @@ impl Plan {
         let [a, b, c] = self.delays(cell.condition.start, seed);
         let boxes = [cell.one.boxes.clone(), cell.other.boxes.clone()];
         let mut scenario = Scenario::pair(boxes, a, b, c).work(Work { ping: true, ..Work::default() });
+        scenario.tunnels = cell.needs_tunnels();
         scenario.noise.loss = cell.condition.loss / 100.0;
         scenario
     }
@@ -198,8 +210,9 @@ impl Plan {
             loss if loss > 0.0 => format!(" --loss {}", loss / 100.0),
             _ => String::new(),
         };
+        let tunnels = if cell.needs_tunnels() { " --tunnels" } else { "" };
         let (one, other) = (&cell.one.name, &cell.other.name);
-        format!("direc-sim --seed {seed} --a {one} --b {other} --delays {}{loss}", delays.join(","))
+        format!("direc-sim --seed {seed} --a {one} --b {other} --delays {}{loss}{tunnels}", delays.join(","))
     }
 }
 

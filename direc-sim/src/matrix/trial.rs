@@ -31,7 +31,7 @@ pub struct Sample {
     pub direct: bool,
     /// Whether application data came back, by whatever path, and nothing happened that must not.
     pub works: bool,
-    /// Probes and their echoes that both sides sent to addresses other than the relay's.
+    /// Probes, checks and their echoes that both sides sent to addresses other than the relay's.
     pub probes: u64,
     /// The best that the delays allow.
     pub best: Best,
@@ -42,7 +42,7 @@ impl Sample {
     fn of(scenario: &Scenario, outcome: &Outcome) -> Self {
         let call = outcome.call(0);
         let ends = [call.and_then(|call| call.log.path()), outcome.accepted(1).next().and_then(|log| log.path())];
-        let probe = |kind: Kind| matches!(kind, Kind::Probe | Kind::ProbeEcho);
+        let probe = |kind: Kind| matches!(kind, Kind::Probe | Kind::ProbeEcho | Kind::Check);
         Self {
             seed: outcome.seed,
             // A probe's echo, which moves the connection, is as authentic as a packet of QUIC's.
@@ -50,7 +50,7 @@ impl Sample {
             moved: call.and_then(|call| call.direct()),
             direct: ends.iter().all(|path| path.is_some_and(|path| path.is_direct())),
             works: call.is_some_and(|call| call.first_echo().is_some()) && outcome.faults().is_empty(),
-            probes: outcome.trace.packets.iter().filter(|packet| probe(packet.kind)).count() as u64,
+            probes: outcome.trace.packets.iter().filter(|packet| probe(packet.kind) && !packet.relayed).count() as u64,
             best: Best::of(scenario),
         }
     }

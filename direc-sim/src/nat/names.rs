@@ -6,14 +6,14 @@ use super::{Dependence, Egress, Hairpin, NatConfig, Pooling, Ports, Timeouts, Tr
 
 /// The names that [`stack`] knows, for people.
 pub const NAMES: &str = "none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, \
-    overload, parity, udp-blocked, udp-443-only, short-timeout, fw, fw4, fw6; \
+    overload, parity, udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; \
     {eim,adm,apdm}-{eif,adf,apdf}, then -x (random ports), -seq, -busy, -block or -parity; \
     double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row; and to any of them +MOD: hairpin, \
     hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound, limit, paired, arbitrary, \
-    small-mtu";
+    small-mtu, nat64, v6, fw6";
 
 /// All names of one box that are words of their own: what tables go through.
-pub const SINGLE: [&str; 19] = [
+pub const SINGLE: [&str; 20] = [
     "easy",
     "strict",
     "sym",
@@ -29,6 +29,7 @@ pub const SINGLE: [&str; 19] = [
     "udp-blocked",
     "udp-443-only",
     "short-timeout",
+    "nat64",
     "fw",
     "fw4",
     "fw6",
@@ -57,8 +58,7 @@ const SMALL_MTU: u16 = 1280;
 /// A stack of boxes by name, innermost first: `easy`, `eim-eif`, `sym`, `none`; `home/carrier` stacks two.
 ///
 /// `+` adds to a box, as in `easy+ban/sym`; with a name that stands for two it adds to the home's. The names of the
-/// kernel's laboratory mean the same here, except `+v6` and `+fw6`: a host has one family here. `None` if a name is
-/// unknown.
+/// kernel's laboratory mean the same here. `None` if a name is unknown.
 pub fn stack(name: &str) -> Option<Vec<NatConfig>> {
     if name == "none" {
         return Some(Vec::new());
@@ -71,12 +71,15 @@ pub fn stack(name: &str) -> Option<Vec<NatConfig>> {
         let home = one(home).and_then(|home| modified(home, mods))?;
         return Some(vec![home, one(carrier)?]);
     }
-    name.split('/')
+    let boxes: Option<Vec<NatConfig>> = name
+        .split('/')
         .map(|part| match part.split_once('+') {
             Some((base, mods)) => modified(one(base)?, Some(mods)),
             None => one(part),
         })
-        .collect()
+        .collect();
+    // A NAT64's inside is where its hosts are, and so are addresses of both families.
+    boxes.filter(|boxes| !boxes.iter().skip(1).any(|config| config.nat64 || config.beside.is_some()))
 }
 
 /// One box by its name, without modifiers.
@@ -100,6 +103,8 @@ fn one(name: &str) -> Option<NatConfig> {
         "udp-blocked" => modified(easy, Some("blocked"))?,
         "udp-443-only" => modified(easy, Some("443"))?,
         "short-timeout" => modified(easy, Some("short"))?,
+        // As RFC 6146 wants it.
+        "nat64" => modified(one("eim-adf-x")?, Some("nat64"))?,
         _ => {
             let mut parts = name.split('-');
             let mapping = match parts.next()? {
@@ -151,6 +156,9 @@ fn modified(mut config: NatConfig, mods: Option<&str>) -> Option<NatConfig> {
             "paired" => config = translating(config, |t| (t.addresses, t.pooling) = (4, Pooling::Paired)),
             "arbitrary" => config = translating(config, |t| (t.addresses, t.pooling) = (4, Pooling::Arbitrary)),
             "small-mtu" => config.mtu = SMALL_MTU,
+            "nat64" => config.nat64 = true,
+            "v6" if config.translation.is_some() => config.beside = Some(Dependence::Endpoint),
+            "fw6" if config.translation.is_some() => config.beside = Some(Dependence::AddressAndPort),
             _ => return None,
         }
     }
@@ -184,7 +192,9 @@ mod tests {
         }
         assert_eq!(stack("none"), Some(vec![]));
         assert_eq!(stack("double-eim").map(|s| s.len()), Some(2));
-        for wrong in ["", "eim", "eim-", "easy/", "eim-eif-y", "eim-eif-x-x", "Easy", "easy+", "easy+v6", "none+ban"] {
+        for wrong in
+            ["", "eim", "eim-", "easy/", "eim-eif-y", "eim-eif-x-x", "Easy", "easy+", "fw+v6", "none+ban", "easy/nat64"]
+        {
             assert_eq!(stack(wrong), None, "{wrong:?}");
         }
     }

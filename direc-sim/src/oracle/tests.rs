@@ -31,7 +31,10 @@ fn the_oracle_says_what_the_table_in_the_design_says() {
         ("easy", "cgn-block", Predict),
         ("easy/cgn-block", "double", Predict),
         ("sym-seq", "sym-seq", Predict),
-        ("sym-seq", "cgn-block", Guess),
+        ("sym-seq", "cgn-block", Relayed),
+        ("cgn-block", "cgn-block", Relayed),
+        ("adm-apdf-x", "apdm-eif-x", Guess),
+        ("adm-apdf-x", "apdm-adf-x", Guess),
         ("easy", "sym", Guess),
         ("easy", "apdm-eif-x", Guess),
         ("easy", "parity", Guess),
@@ -46,6 +49,11 @@ fn the_oracle_says_what_the_table_in_the_design_says() {
         ("sym", "sym", Relayed),
         ("sym", "sym-seq", Relayed),
         ("none", "udp-blocked", Relayed),
+        ("sym", "sym+fw6", Relayed),
+        ("sym+fw6", "sym+fw6", Direct),
+        ("nat64+fw6", "sym+v6", Direct),
+        ("sym+nat64", "sym+fw6", Relayed),
+        ("udp-blocked+fw6", "easy+fw6", Relayed),
         ("udp-443-only", "easy", Relayed),
     ] {
         assert_eq!(says(one, other), expected, "{one} × {other}");

@@ -54,6 +54,8 @@ impl Bytes<'_> {
             // QUIC needs 1,200 bytes, and the relayed packets' header inside.
             mtu: if self.rarely() { 1280 + self.below(56) as u16 * 4 } else { 1500 },
             isolates: self.rarely(),
+            nat64: false,
+            beside: None,
         }
     }
 

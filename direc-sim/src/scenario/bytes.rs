@@ -237,6 +237,7 @@ impl Scenario {
             direct_mtu: (bytes.next() > 200).then(|| 1280 + bytes.below(56) * 4),
             noise,
             techniques: Techniques::default(),
+            knock_after: None,
             relay_delay: if bytes.flag() { bytes.delay() } else { Duration::ZERO },
             tunnels: false,
             v6: bytes.next() > 200,

@@ -1,11 +1,14 @@
 //! Drives nodes as direc-core's contract asks: after every input all transmits, all events, then the timeout.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use direc_core::{Arrival, Link, Transmit};
 
-use super::{Event, Host, HostId, Stuck, World};
+use super::{Event, Host, HostId, Stuck, World, route::is_native};
 use crate::{
     packet::{HOPS, Packet},
     trace::What,
@@ -20,6 +23,11 @@ const MAX_OUTPUT: u32 = 1_000_000;
 const EPHEMERAL: u16 = 49152;
 
 impl Host {
+    /// The address that packets to `remote` have as their source.
+    fn source(&self, remote: IpAddr) -> IpAddr {
+        self.second.filter(|_| is_native(remote)).unwrap_or(self.address)
+    }
+
     /// Opens a spare socket, on a free port that no other one had lately.
     fn open(&mut self, link: Link) -> Option<u16> {
         let Link::Spare(number) = link else { return None };
@@ -115,7 +123,7 @@ impl World {
         let host = &mut self.hosts[id.0];
         let port = host.sockets.iter().find(|&(_, link)| *link == transmit.link).map(|(&port, _)| port);
         let Some(port) = port.or_else(|| host.open(transmit.link)) else { return };
-        let src = SocketAddr::new(host.address, port);
+        let src = SocketAddr::new(host.source(transmit.remote.ip()), port);
         let size = transmit.size.min(self.buf.len());
         let segment = transmit.segment_size.unwrap_or(size).max(1);
         let buf = std::mem::take(&mut self.buf);
@@ -133,7 +141,9 @@ impl World {
         let now = self.instant();
         let host = &mut self.hosts[id.0];
         let lasting = host.sockets.iter().filter(|(_, link)| !matches!(link, Link::Spare(_)));
-        let local: Vec<SocketAddr> = lasting.map(|(&port, _)| SocketAddr::new(host.address, port)).collect();
+        let places = [Some(host.address), host.second.filter(|second| *second != host.address)];
+        let at = |port: u16| places.into_iter().flatten().map(move |ip| SocketAddr::new(ip, port));
+        let local: Vec<SocketAddr> = lasting.flat_map(|(&port, _)| at(port)).collect();
         host.node.network_changed(now, &local);
         self.drain(id);
     }

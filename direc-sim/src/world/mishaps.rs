@@ -45,9 +45,10 @@ impl World {
             return;
         }
         let address = self.sites[site.0].adopt(host);
+        let second = self.sites[site.0].second(address);
         self.publish(site);
         let place = &mut self.hosts[host.0];
-        (place.site, place.address, place.away) = (site, address, false);
+        (place.site, place.address, place.second, place.away) = (site, address, second, false);
         self.tell_addresses(host);
     }
 
@@ -92,7 +93,7 @@ impl World {
         let mut next = Some(site);
         while let Some(site) = next {
             let site = &mut self.sites[site.0];
-            site.boxes.iter_mut().for_each(Nat::reboot);
+            site.boxes.iter_mut().chain(&mut site.beside).for_each(Nat::reboot);
             next = site.carrier;
         }
     }
@@ -103,7 +104,10 @@ impl World {
         self.sites[site.0].readdress();
         self.publish(site);
         for (&address, &host) in &self.sites[site.0].hosts {
-            self.hosts[host.0].address = address;
+            let host = &mut self.hosts[host.0];
+            if host.second != Some(address) {
+                host.address = address;
+            }
         }
     }
 

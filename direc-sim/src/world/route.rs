@@ -1,6 +1,11 @@
 //! The way of a packet: out through its site's boxes, across the internet, in through the other site's boxes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use direc_core::Nat64Prefix;
 
 use super::{Event, Hop, HostId, SiteId, Wire, World, wire};
 use crate::{
@@ -51,6 +56,16 @@ impl World {
             self.put(at, Event::Packet(packet, Hop::Access(home)));
             return;
         }
+        if let Some(firewall) = site.beside.as_mut().filter(|_| is_native(packet.dst.ip())) {
+            if !packet.hop() {
+                return self.lose(DropCause::Expired, packet);
+            }
+            if let Err(why) = firewall.outbound(self.now, packet.src, packet.dst) {
+                return self.lose(DropCause::Nat(why), packet);
+            }
+            let fate = site.up.send(self.now, packet.ip_len());
+            return self.carry(fate, packet, Hop::Core(site_id));
+        }
         for layer in 0..site.boxes.len() {
             if !packet.hop() {
                 return self.lose(DropCause::Expired, packet);
@@ -59,10 +74,15 @@ impl World {
             if packet.ip_len() > nat.config().mtu.into() {
                 return self.lose(DropCause::TooBig, packet);
             }
+            let nat64 = nat.config().is_nat64();
+            if nat64 {
+                let Some(dst) = extracted(packet.dst) else { return self.lose(DropCause::NoRoute, packet) };
+                packet.dst = dst;
+            }
             match nat.outbound(self.now, packet.src, packet.dst) {
                 Ok(Passage::Out(src)) => packet.src = src,
                 Ok(Passage::Back { src, dst }) => {
-                    (packet.src, packet.dst) = (src, dst);
+                    (packet.src, packet.dst) = (if nat64 { embedded(src) } else { src }, dst);
                     self.trace.tapped(self.now, &packet);
                     return self.enter(site_id, layer, packet);
                 }
@@ -77,7 +97,8 @@ impl World {
     pub(super) fn forward(&mut self, mut packet: Packet, hop: Hop) {
         match hop {
             Hop::Core(from) => {
-                if let Some(carrier) = self.sites[from.0].carrier {
+                // A carrier that shares its addresses has no part in those that need not be shared.
+                if let Some(carrier) = self.sites[from.0].carrier.filter(|_| packet.dst.is_ipv4()) {
                     return self.cross_carrier(from, carrier, packet);
                 }
                 self.trace.tapped(self.now, &packet);
@@ -90,9 +111,9 @@ impl World {
                 if self.severed.contains(&(from, to)) || self.no_udp.contains(&to) {
                     return self.lose(DropCause::Silenced, packet);
                 }
-                let seed = self.seed;
-                let perfect = || Link::new(LinkConfig::default(), wire(seed, Wire::Path(from, to)));
-                let path = self.paths.entry((from, to)).or_insert_with(perfect);
+                let (seed, ends) = (self.seed, (self.top(from), self.top(to)));
+                let perfect = || Link::new(LinkConfig::default(), wire(seed, Wire::Path(ends.0, ends.1)));
+                let path = self.paths.entry(ends).or_insert_with(perfect);
                 let fate = path.send(self.now, packet.ip_len());
                 self.carry(fate, packet, Hop::Access(to));
             }
@@ -130,6 +151,16 @@ impl World {
     /// A packet goes in through a site's innermost `layers` boxes.
     fn enter(&mut self, to: SiteId, layers: usize, mut packet: Packet) {
         let site = &mut self.sites[to.0];
+        if let Some(firewall) = site.beside.as_mut().filter(|_| is_native(packet.dst.ip())) {
+            if let Err(why) = firewall.inbound(self.now, packet.src, packet.dst) {
+                return self.lose(DropCause::Nat(why), packet);
+            }
+            return match site.hosts.get(&packet.dst.ip()).copied() {
+                Some(host) if packet.hop() => self.arrive(host, packet),
+                Some(_) => self.lose(DropCause::Expired, packet),
+                None => self.lose(DropCause::NoSocket, packet),
+            };
+        }
         for nat in site.boxes[..layers].iter_mut().rev() {
             if packet.ip_len() > nat.config().mtu.into() {
                 return self.lose(DropCause::TooBig, packet);
@@ -137,6 +168,9 @@ impl World {
             match nat.inbound(self.now, packet.src, packet.dst) {
                 Ok(dst) => packet.dst = dst,
                 Err(why) => return self.lose(DropCause::Nat(why), packet),
+            }
+            if nat.config().is_nat64() {
+                packet.src = embedded(packet.src);
             }
             if !packet.hop() {
                 return self.lose(DropCause::Expired, packet);
@@ -186,7 +220,7 @@ impl World {
             return self.lose(DropCause::Silenced, packet);
         }
         // It may have moved on while the packet was on its cable.
-        if host.address != packet.dst.ip() {
+        if host.address != packet.dst.ip() && host.second != Some(packet.dst.ip()) {
             return self.lose(DropCause::NoSocket, packet);
         }
         let Some(&link) = host.sockets.get(&packet.dst.port()) else {
@@ -261,4 +295,23 @@ impl World {
             self.put(at, Event::Packet(packet, Hop::Lan(host)));
         }
     }
+}
+
+/// Where a NAT64's inside has an IPv4 endpoint.
+pub(crate) fn embedded(endpoint: SocketAddr) -> SocketAddr {
+    match endpoint.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(Nat64Prefix::WELL_KNOWN.embed(ip).into(), endpoint.port()),
+        IpAddr::V6(_) => endpoint,
+    }
+}
+
+/// Whether it is IPv6, and of the internet.
+pub(super) fn is_native(ip: IpAddr) -> bool {
+    ip.is_ipv6() && extracted(SocketAddr::new(ip, 0)).is_none()
+}
+
+/// The IPv4 endpoint that a NAT64's inside has there.
+fn extracted(endpoint: SocketAddr) -> Option<SocketAddr> {
+    let IpAddr::V6(ip) = endpoint.ip() else { return None };
+    Some(SocketAddr::new(Nat64Prefix::WELL_KNOWN.extract(ip)?.into(), endpoint.port()))
 }

@@ -15,7 +15,7 @@ use std::{
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
 use direc_core::HttpsUrl;
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use futures_lite::future;
 use rustls::{ClientConfig, pki_types::ServerName};
 
 use super::{
@@ -177,10 +177,9 @@ impl HttpsRelay {
             None => String::new(),
         };
         let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
-        let mut plain = Plain(socket);
-        plain.write_all(request.as_bytes()).await?;
+        Bytes::write_all(socket, request.as_bytes()).await?;
         // Nothing comes by itself behind the answer: TLS's client speaks first.
-        let answer = read_answer(&mut plain, &mut Inbox::default(), true).await?;
+        let answer = read_answer(socket, &mut Inbox::default(), true).await?;
         match answer.status {
             200..=299 => Ok(()),
             status => Err(HttpsError::Proxy { proxy: format!("{}:{}", proxy.host, proxy.port), status }),
@@ -191,19 +190,6 @@ impl HttpsRelay {
 impl fmt::Debug for HttpsRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpsRelay").field("url", &self.url).field("proxy", &self.proxy).finish_non_exhaustive()
-    }
-}
-
-/// Before TLS: what a proxy is spoken to with.
-struct Plain<'a>(&'a mut Async<TcpStream>);
-
-impl Bytes for Plain<'_> {
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf).await
-    }
-
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        AsyncWriteExt::write_all(&mut *self.0, bytes).await
     }
 }
 

@@ -1,6 +1,9 @@
 //! As much of HTTP/1.1 (RFC 9112) as a bootstrap and an upgrade need, with a limit on everything that comes.
 
-use std::{fmt, future::poll_fn, io};
+use std::{fmt, future::poll_fn, io, net::TcpStream};
+
+use async_io::Async;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
 use super::stream::TlsStream;
 
@@ -68,6 +71,16 @@ impl Bytes for TlsStream {
     }
 }
 
+impl Bytes for Async<TcpStream> {
+    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        AsyncReadExt::read(self, buf).await
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        AsyncWriteExt::write_all(self, bytes).await
+    }
+}
+
 /// What has come and is not used up.
 #[derive(Default)]
 pub(crate) struct Inbox(Vec<u8>);
@@ -126,6 +139,7 @@ struct Headers {
     connection: String,
     length: Option<usize>,
     encoded: bool,
+    host: Option<String>,
     location: Option<String>,
 }
 
@@ -146,6 +160,7 @@ impl Headers {
                     }
                 }
                 "transfer-encoding" => found.encoded = true,
+                "host" => found.host = Some(value),
                 "location" => found.location = Some(value),
                 _ => {}
             }
@@ -163,6 +178,8 @@ impl Headers {
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
+    /// The name by which the other side knows this one.
+    pub(crate) host: Option<String>,
     /// The protocol asked for instead of HTTP.
     pub(crate) upgrade: Option<String>,
     /// The other side wants no more than this.
@@ -182,6 +199,7 @@ pub(crate) async fn read_request(from: &mut impl Bytes, inbox: &mut Inbox) -> Re
     Ok(Some(Request {
         method: parsed.method.unwrap_or_default().to_owned(),
         path: parsed.path.unwrap_or_default().to_owned(),
+        host: found.host.clone(),
         last: found.says("close") || parsed.version == Some(0),
         upgrade: found.upgrade.clone().filter(|_| found.says("upgrade")),
     }))

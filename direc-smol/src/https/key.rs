@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use direc_core::TlsPin;
@@ -12,8 +12,8 @@ use ring::digest;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::ParsedCertificate,
-    sign::{CertifiedKey, SingleCertAndKey},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    sign::CertifiedKey,
 };
 
 use super::ALPN;
@@ -125,15 +125,40 @@ impl HttpsKey {
     pub fn pin(&self) -> TlsPin {
         self.pin
     }
+}
+
+/// The key that new connections are answered with. It may be replaced at any time.
+pub(crate) struct CurrentKey(Mutex<Arc<CertifiedKey>>);
+
+impl CurrentKey {
+    pub(crate) fn new(key: &HttpsKey) -> Self {
+        Self(Mutex::new(key.key.clone()))
+    }
+
+    pub(crate) fn replace(&self, key: &HttpsKey) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key.key.clone();
+    }
 
     /// TLS 1.3 and nothing before it, no session tickets: a tunnel stands for long.
-    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
+    pub(crate) fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(provider::provider());
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13])?.with_no_client_auth();
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
+        let mut config = builder.with_cert_resolver(self.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
+    }
+}
+
+impl ResolvesServerCert for CurrentKey {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl fmt::Debug for CurrentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurrentKey").finish_non_exhaustive()
     }
 }
 

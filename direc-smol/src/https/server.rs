@@ -1,13 +1,14 @@
 //! The relay's HTTPS port: describes the relay, and opens tunnels. One thread of tasks, each with a share and a deadline.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
+    cell::Cell,
     future::poll_fn,
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    rc::Rc,
-    sync::Arc,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -18,9 +19,10 @@ use futures_lite::future;
 use rustls::ServerConfig;
 
 use super::{
-    HttpsKey, TUNNEL_PATH, TUNNEL_PROTOCOL, WELL_KNOWN,
+    CurrentKey, HttpsKey, TUNNEL_PATH, TUNNEL_PROTOCOL, WELL_KNOWN,
     carry::Tunnel,
     http::{Bytes, HttpError, Inbox, Request, read_request},
+    places::{Place, Places},
     stream::TlsStream,
     within::within,
 };
@@ -29,16 +31,79 @@ use crate::{
     node::{Machine, Node},
 };
 
-/// Connections in total: as many as a relay has peers. Beyond it new ones are closed at once.
-const MAX_CONNECTIONS: usize = 10_000;
-/// Connections from one address, for IPv6 from one /64: an office, or some homes behind one carrier's NAT.
-const MAX_PER_ADDRESS: usize = 128;
-/// How long TLS and the first request may take, and each request after it. Who is slower is closed.
-const REQUEST: Duration = Duration::from_secs(10);
-/// How long an answer may take to be sent.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Requests on one connection: a description, then a tunnel, and some to spare.
 const MAX_REQUESTS: u32 = 8;
+/// What a relay's HTTPS port takes upon itself at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpsLimits {
+    /// Connections in total, tunnels among them; beyond it new ones are closed at once. 10,000: as many as peers.
+    pub connections: usize,
+    /// Connections from one address, for IPv6 from one /64. 128: an office, or some homes behind one carrier's NAT.
+    pub per_address: usize,
+    /// How long TLS and the first request may take, and each request after it; who is slower is closed. 10 s.
+    pub request: Duration,
+    /// How long an answer may take to be sent. 10 s.
+    pub answer: Duration,
+}
+
+impl Default for HttpsLimits {
+    fn default() -> Self {
+        let [request, answer] = [Duration::from_secs(10); 2];
+        Self { connections: 10_000, per_address: 128, request, answer }
+    }
+}
+
+/// A relay's HTTPS port in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpsStats {
+    /// Connections that are open, tunnels among them.
+    pub connections: u64,
+    /// Tunnels that are open.
+    pub tunnels: u64,
+    /// Connections that were taken, ever.
+    pub taken: u64,
+    /// Connections that were closed as they came, for want of a place.
+    pub crowded_out: u64,
+    /// Connections that broke off or were too slow, or spoke no TLS or HTTP that is understood.
+    pub failed: u64,
+}
+
+/// The same, as they are counted.
+#[derive(Default)]
+pub(crate) struct Counters {
+    connections: AtomicU64,
+    tunnels: AtomicU64,
+    taken: AtomicU64,
+    crowded_out: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn stats(&self) -> HttpsStats {
+        let [connections, tunnels, taken, crowded_out, failed] =
+            [&self.connections, &self.tunnels, &self.taken, &self.crowded_out, &self.failed]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        HttpsStats { connections, tunnels, taken, crowded_out, failed }
+    }
+}
+
+/// One more for as long as it stands.
+struct Standing<'a>(&'a AtomicU64);
+
+impl<'a> Standing<'a> {
+    fn new(gauge: &'a AtomicU64) -> Self {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Self(gauge)
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// After an `accept` that failed, for want of file descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,15 +112,19 @@ pub(crate) struct Listener {
     tcp: Async<TcpListener>,
     tls: Arc<ServerConfig>,
     local: SocketAddr,
+    limits: HttpsLimits,
+    pub(crate) key: Arc<CurrentKey>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Listener {
-    pub(crate) fn bind(address: SocketAddr, key: &HttpsKey) -> Result<Self, BindError> {
+    pub(crate) fn bind(address: SocketAddr, key: &HttpsKey, limits: HttpsLimits) -> Result<Self, BindError> {
         let failed = |error| BindError::Https { address, error };
+        let key = Arc::new(CurrentKey::new(key));
         let tls = key.server_config().map_err(|error| failed(io::Error::other(error)))?;
         let tcp = Async::<TcpListener>::bind(address).map_err(failed)?;
         let local = tcp.get_ref().local_addr().map_err(failed)?;
-        Ok(Self { tcp, tls, local })
+        Ok(Self { tcp, tls, local, limits, key, counters: Arc::default() })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -71,7 +140,7 @@ pub(crate) fn serve<M: Machine>(node: Arc<Node<M>>, listener: Listener, descript
             node: &node,
             listener: &listener,
             description: &description,
-            counts: Counts::default(),
+            places: Places::new(listener.limits.connections, listener.limits.per_address),
             next: Cell::new(1),
         };
         // All connections end with it, their sockets with them.
@@ -85,7 +154,7 @@ struct Server<'a, M: Machine> {
     node: &'a Node<M>,
     listener: &'a Listener,
     description: &'a str,
-    counts: Counts,
+    places: Places,
     /// The next tunnel's number.
     next: Cell<u32>,
 }
@@ -96,9 +165,12 @@ impl<'a, M: Machine> Server<'a, M> {
             match self.listener.tcp.accept().await {
                 Ok((socket, remote)) => {
                     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-                    match self.counts.enter(remote.ip()) {
+                    match self.places.enter(remote.ip()) {
                         Some(place) => executor.spawn(self.connection(socket, remote, place)).detach(),
-                        None => log::debug!("too many connections from {remote}, or in total"),
+                        None => {
+                            self.listener.counters.crowded_out.fetch_add(1, Ordering::Relaxed);
+                            log::debug!("too many connections from {remote}, or in total");
+                        }
                     }
                 }
                 Err(error) => {
@@ -110,7 +182,11 @@ impl<'a, M: Machine> Server<'a, M> {
     }
 
     async fn connection(&self, socket: Async<TcpStream>, remote: SocketAddr, _place: Place) {
+        let counters = &self.listener.counters;
+        let _standing = Standing::new(&counters.connections);
+        counters.taken.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.talk(socket, remote).await {
+            counters.failed.fetch_add(1, Ordering::Relaxed);
             // What strangers send is no reason to fill a log.
             log::debug!("HTTPS with {remote}: {error}");
         }
@@ -127,7 +203,7 @@ impl<'a, M: Machine> Server<'a, M> {
                 poll_fn(|cx| stream.poll_handshake(cx)).await?;
                 read_request(&mut stream, &mut inbox).await
             };
-            let (answer, tunnel, last) = match within(REQUEST, request).await.ok_or_else(slow)? {
+            let (answer, tunnel, last) = match within(self.listener.limits.request, request).await.ok_or_else(slow)? {
                 Ok(Some(request)) => (self.answer(&request), is_tunnel(&request), request.last),
                 Ok(None) => break,
                 Err(HttpError::HeadTooLong) => {
@@ -136,7 +212,7 @@ impl<'a, M: Machine> Server<'a, M> {
                 Err(HttpError::Malformed(_)) => (plain("400 Bad Request", "not understood\n"), false, true),
                 Err(error) => return Err(error),
             };
-            within(ANSWER, stream.write_all(answer.as_bytes())).await.ok_or_else(slow)??;
+            within(self.listener.limits.answer, stream.write_all(answer.as_bytes())).await.ok_or_else(slow)??;
             if tunnel {
                 self.tunnel(&mut stream, remote, &inbox.into_rest()).await;
                 break;
@@ -167,6 +243,7 @@ impl<'a, M: Machine> Server<'a, M> {
     async fn tunnel(&self, stream: &mut TlsStream, remote: SocketAddr, early: &[u8]) {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
+        let _standing = Standing::new(&self.listener.counters.tunnels);
         let tunnel = Tunnel::open(self.node, number, remote);
         let end = tunnel.carry(stream, early).await;
         log::debug!("the tunnel of {remote} has ended: {end}");
@@ -177,90 +254,13 @@ fn is_tunnel(request: &Request) -> bool {
     request.method == "GET" && request.path == TUNNEL_PATH && request.upgrade.as_deref() == Some(TUNNEL_PROTOCOL)
 }
 
-fn plain(status: &str, text: &str) -> String {
+pub(super) fn plain(status: &str, text: &str) -> String {
     body(status, "text/plain", text)
 }
 
-fn body(status: &str, kind: &str, text: &str) -> String {
+pub(super) fn body(status: &str, kind: &str, text: &str) -> String {
     let length = text.len();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\r\n{text}"
     )
-}
-
-/// Who has how many connections.
-#[derive(Clone, Default)]
-struct Counts(Rc<RefCell<Taken>>);
-
-#[derive(Default)]
-struct Taken {
-    total: usize,
-    by_address: BTreeMap<IpAddr, usize>,
-}
-
-impl Counts {
-    /// A place, unless there is none left.
-    fn enter(&self, address: IpAddr) -> Option<Place> {
-        let network = network(address);
-        let mut taken = self.0.borrow_mut();
-        let here = taken.by_address.get(&network).copied().unwrap_or(0);
-        if taken.total >= MAX_CONNECTIONS || here >= MAX_PER_ADDRESS {
-            return None;
-        }
-        taken.total += 1;
-        taken.by_address.insert(network, here + 1);
-        Some(Place { counts: self.clone(), network })
-    }
-}
-
-/// A connection's place among all, free again when dropped.
-struct Place {
-    counts: Counts,
-    network: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.counts.0.borrow_mut();
-        taken.total -= 1;
-        match taken.by_address.get_mut(&self.network) {
-            Some(here) if *here > 1 => *here -= 1,
-            _ => {
-                taken.by_address.remove(&self.network);
-            }
-        }
-    }
-}
-
-/// An IPv6 host has all addresses of its /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_has_its_share_of_the_places_and_gets_them_back() {
-        let counts = Counts::default();
-        let mut places: Vec<_> = (0..MAX_PER_ADDRESS)
-            .map(|n| counts.enter(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, n as u16, 0, 0, 1).into()))
-            .collect();
-        assert!(places.iter().all(Option::is_some));
-        let again = || counts.enter("2001:db8::7".parse().unwrap());
-        assert!(again().is_none(), "all of one /64");
-        assert!(counts.enter("2001:db8:0:1::7".parse().unwrap()).is_some());
-        places.pop();
-        assert!(again().is_some());
-        drop(places);
-        assert!(counts.0.borrow().by_address.is_empty());
-        assert_eq!(counts.0.borrow().total, 0);
-    }
 }

@@ -19,8 +19,9 @@ use report::{Findings, Relay, Report};
 const REGISTER: Duration = Duration::from_millis(5500);
 /// How long the rest may take: cookies are given up after 5 s, and a knock's answer is one.
 const OBSERVE: Duration = Duration::from_secs(6);
-/// How long the router may take to grant a port: it is near, and NAT-PMP has its turn after half a second.
-const PORT_MAPPING: Duration = Duration::from_millis(1200);
+/// How long the router may take to grant a port: it is near, and NAT-PMP and UPnP-IGD have their turn after half a second;
+/// the latter takes three questions more.
+const PORT_MAPPING: Duration = Duration::from_millis(2000);
 /// How long a packet to this machine's own address may take to come back.
 const HAIRPIN: Duration = Duration::from_millis(500);
 /// How often to look.

@@ -86,7 +86,7 @@ impl Affairs {
             PeerNews::PortMapping(mapping) => {
                 let external = mapping.map(|mapping| mapping.external.to_string());
                 let protocol = mapping.map(|mapping| mapping.protocol.to_string());
-                let seconds = mapping.map(|mapping| mapping.lifetime.as_secs());
+                let seconds = mapping.and_then(|mapping| Some(mapping.lifetime?.as_secs()));
                 let text = mapping.map_or("gone".to_owned(), |mapping| mapping.to_string());
                 Some((Some(Event::PortMapping { external, protocol, seconds }), format!("port mapping: {text}")))
             }

@@ -64,7 +64,7 @@ options:
                   shows every so often how the connections stand: all their paths, and why the current one was
                   chosen. The signal SIGUSR1 shows it once, also without this flag. On standard error, or with --json
                   as an event
-  --no-portmap    does not ask the router for a port that leads here (by PCP and NAT-PMP; on Linux)
+  --no-portmap    does not ask the router for a port that leads here (by PCP, NAT-PMP and UPnP-IGD; on Linux)
   --json          standard output carries one JSON object a line, and nothing else
   -h, --help      this text
   -V, --version   the version

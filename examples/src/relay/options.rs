@@ -1,24 +1,22 @@
 //! The command line of `relay`.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{env, path::PathBuf};
 
-use lexopt::{Arg, Parser, ValueExt};
+use lexopt::{Arg, Parser};
 
-use crate::{
-    args::{self, misfit},
-    failure::Failure,
-};
+use super::config::{Config, FILE_VARIABLE, Layers, SAMPLE};
+use crate::{args, failure::Failure};
 
 const HELP: &str = "\
 relay: introduces peers to each other, and forwards for those whose NATs refuse
 
-usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--https [IP:]PORT]
-             [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N] [--json]
+usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--https [IP:]PORT]
+             [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N]
+             [--admin [IP:]PORT] [--log-format text|json] [--json]
+       relay --sample-config
 
+  --config FILE    settings from this file; flags go before the environment, that before the file (DIREC_RELAY_CONFIG)
+  --sample-config  prints such a file with everything that can be set, explained, at its default
   --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
   --public HOST    the host name or IP address by which peers reach this machine, for the URL
   --punch-port N   a UDP port for hole punching, two to seven of them, 0 for any (default: the two after ADDR's)
@@ -30,11 +28,16 @@ usage: relay [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N
   --tls-cert FILE  the certificate for it, with those that vouch for it behind it, in PEM
   --tls-key FILE   and its private key; without the two, a self-signed certificate is made on first use, and the URL
                    names its key
+  --admin [IP:]PORT
+                   answers plain HTTP for the operator there: a status page, /metrics, /healthz, /readyz (IP is
+                   127.0.0.1, and another one takes admin.allow_remote in the file)
   --data-dir DIR   where the relay's keys are kept, made on first use
                    (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
   --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
   --drain-seconds N
                    on SIGTERM, how long those that are here may take to move elsewhere (default: 30)
+  --log-format text|json
+                   how standard error is written: for people, or an object a line (default: text)
   --json           standard output carries JSON lines, and nothing else
   -h, --help       this text
   -V, --version    the version
@@ -48,12 +51,20 @@ DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
 
 const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
 
-/// The port unless another is asked for.
-const PORT: u16 = 4433;
-/// How long a drain takes at most unless something else is asked for: well within the 90 s that systemd waits.
-const DRAIN: Duration = Duration::from_secs(30);
-/// The core's limits: with fewer the relay cannot tell how a NAT maps, and one more is to knock from.
-const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=7;
+/// The keys that have a flag of their own.
+const FLAGS: [(&str, &[&str]); 11] = [
+    ("listen", &["listen"]),
+    ("public", &["public"]),
+    ("knock-port", &["knock_port"]),
+    ("https", &["https", "listen"]),
+    ("tls-cert", &["https", "certificate"]),
+    ("tls-key", &["https", "key"]),
+    ("admin", &["admin", "listen"]),
+    ("data-dir", &["data_dir"]),
+    ("delay-ms", &["delay_ms"]),
+    ("drain-seconds", &["drain_seconds"]),
+    ("log-format", &["log_format"]),
+];
 
 /// What the command line asks for.
 pub(super) enum Parsed {
@@ -61,101 +72,59 @@ pub(super) enum Parsed {
     Say(&'static str),
 }
 
-#[derive(Debug)]
+/// The command line, kept: on SIGHUP it goes over what the file says then.
+#[derive(Debug, Default)]
 pub(super) struct Options {
-    pub(super) listen: SocketAddr,
-    pub(super) public: Option<String>,
-    pub(super) punch_ports: Vec<u16>,
-    pub(super) knock_port: u16,
-    pub(super) https: Option<SocketAddr>,
-    /// Certificate and key.
-    pub(super) tls: Option<(PathBuf, PathBuf)>,
-    pub(super) data_dir: Option<PathBuf>,
-    pub(super) delay: Duration,
-    pub(super) drain: Duration,
+    file: Option<PathBuf>,
+    /// Flag, key and text, in order.
+    words: Vec<(String, &'static [&'static str], String)>,
+    punch_ports: Vec<String>,
+}
+
+impl Options {
+    /// The settings, from the file as it is now.
+    ///
+    /// # Errors
+    /// [`Failure`] names the place and what is expected there.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        let mut layers = Layers::default();
+        if let Some(file) = &self.file {
+            layers.file(file)?;
+        }
+        layers.environment(env::vars_os().filter_map(|(name, text)| {
+            // What is not UTF-8 is none of ours, or will be found wanting as it is.
+            Some((name.into_string().ok()?, text.to_string_lossy().into_owned()))
+        }))?;
+        for (flag, key, text) in &self.words {
+            layers.word(key, text, flag)?;
+        }
+        if !self.punch_ports.is_empty() {
+            layers.add("punch_ports", &self.punch_ports, "--punch-port")?;
+        }
+        layers.finish()
+    }
 }
 
 pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
-    let mut options = Options {
-        listen: (Ipv4Addr::UNSPECIFIED, PORT).into(),
-        public: None,
-        punch_ports: Vec::new(),
-        knock_port: 0,
-        https: None,
-        tls: None,
-        data_dir: None,
-        delay: Duration::ZERO,
-        drain: DRAIN,
-    };
-    let mut knock_port = None;
-    let (mut https, mut certificate, mut key) = (None, None, None);
+    let mut options = Options { file: env::var_os(FILE_VARIABLE).map(PathBuf::from), ..Options::default() };
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Parsed::Say(HELP)),
             Arg::Short('V') | Arg::Long("version") => return Ok(Parsed::Say(VERSION)),
+            Arg::Long("sample-config") => return Ok(Parsed::Say(SAMPLE)),
             Arg::Long("json") => {}
-            Arg::Long("listen") => options.listen = args::value(&mut parser, "--listen")?,
-            Arg::Long("public") => options.public = Some(host(parser.value()?.string()?)),
+            Arg::Long("config") => options.file = Some(parser.value()?.into()),
             Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
-            Arg::Long("knock-port") => knock_port = Some(args::value(&mut parser, "--knock-port")?),
-            Arg::Long("https") => https = Some(args::value::<String>(&mut parser, "--https")?),
-            Arg::Long("tls-cert") => certificate = Some(parser.value()?.into()),
-            Arg::Long("tls-key") => key = Some(parser.value()?.into()),
-            Arg::Long("data-dir") => options.data_dir = Some(parser.value()?.into()),
-            Arg::Long("delay-ms") => options.delay = Duration::from_millis(args::value(&mut parser, "--delay-ms")?),
-            Arg::Long("drain-seconds") => options.drain = args::duration_or_zero(&mut parser, "--drain-seconds")?,
+            Arg::Long(flag) => {
+                let Some(&(flag, key)) = FLAGS.iter().find(|(known, _)| *known == flag) else {
+                    return Err(arg.unexpected().into());
+                };
+                let flag = format!("--{flag}");
+                let text = args::value(&mut parser, &flag)?;
+                options.words.push((flag, key, text));
+            }
             _ => return Err(arg.unexpected().into()),
         }
     }
-    options.https = https.map(|text| place(&text, options.listen.ip())).transpose()?;
-    options.tls = match (certificate, key) {
-        (Some(_), _) | (_, Some(_)) if options.https.is_none() => {
-            return misfit("--tls-cert and --tls-key belong to --https, which is missing");
-        }
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => return misfit("--tls-cert needs --tls-key: the certificate's private key"),
-        (None, Some(_)) => return misfit("--tls-key needs --tls-cert: the key's certificate"),
-    };
-    if options.punch_ports.is_empty() {
-        options.punch_ports = match options.listen.port() {
-            0 => vec![0, 0],
-            port @ ..=65_533 => vec![port + 1, port + 2],
-            port => {
-                return misfit(format!("--listen: no two ports are left after {port}; name them with --punch-port"));
-            }
-        };
-    }
-    if !PUNCH_PORTS.contains(&options.punch_ports.len()) {
-        return misfit(format!("--punch-port: two to seven, not {}", options.punch_ports.len()));
-    }
-    let mut ports = options.punch_ports.clone();
-    ports.push(options.listen.port());
-    // Where the others are any, this one is; after the last port of all, the system picks.
-    let next =
-        if ports.contains(&0) { 0 } else { ports.iter().max().and_then(|last| last.checked_add(1)).unwrap_or(0) };
-    options.knock_port = knock_port.unwrap_or(next);
-    ports.push(options.knock_port);
-    ports.retain(|&port| port != 0);
-    ports.sort_unstable();
-    if let Some(port) = ports.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]) {
-        return misfit(format!("UDP port {port} is named twice"));
-    }
     Ok(Parsed::Run(Box::new(options)))
-}
-
-/// A TCP port, and perhaps the address that it is on.
-fn place(text: &str, ip: IpAddr) -> Result<SocketAddr, Failure> {
-    let port = text.parse::<u16>().map(|port| SocketAddr::new(ip, port));
-    port.or_else(|_| text.parse()).map_err(|_| {
-        Failure::Usage(format!("--https '{text}': a TCP port, or an IP address, a colon and a port (IPv6 in brackets)"))
-    })
-}
-
-/// IPv6 addresses may come with the brackets they have in URLs.
-fn host(text: String) -> String {
-    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        Some(inner) => inner.to_owned(),
-        None => text,
-    }
 }

@@ -6,7 +6,7 @@ use super::{Session, State};
 use crate::{
     Link,
     drops::DropReason,
-    paths::Need,
+    paths::{Nat, Need},
     peer::{Peer, cookies::Purpose, shared::Context},
     wire::{datagram::BidFields, message::Observed},
 };
@@ -43,8 +43,8 @@ impl Session {
         }
     }
 
-    fn on_seen(&mut self, port: u8, address: SocketAddr, ports: usize, earlier: &[u16], ctx: &mut Context<'_>) {
-        self.paths.on_seen(ctx.now, port, address, ports, earlier);
+    fn on_seen(&mut self, port: u8, address: SocketAddr, ports: usize, nat: Nat<'_>, ctx: &mut Context<'_>) {
+        self.paths.on_seen(ctx.now, port, address, ports, nat);
     }
 }
 
@@ -54,6 +54,8 @@ impl Peer {
         let (cookie, deadline) = (self.rng.bytes(), self.shared.timing.cookie_deadline);
         let registration = &mut self.relays[relay];
         registration.control.expect(cookie, true);
+        // Until the relay has heard of the cookie it is silent.
+        registration.control.say_twice(self.now);
         registration.cookies.start(self.now, cookie, Purpose::Round(conn), link, 0, deadline);
     }
 
@@ -64,8 +66,9 @@ impl Peer {
         let ports = registration.cookies.ports();
         let earlier: Vec<u16> = registration.observed.values().map(SocketAddr::port).collect();
         registration.cookies.on_observed(&observed.cookie, observed.port);
+        let by_address = self.evidence.nature().by_address();
         self.with_session(conn, |session, ctx| {
-            session.on_seen(observed.port, observed.address, ports, &earlier, ctx);
+            session.on_seen(observed.port, observed.address, ports, Nat { earlier: &earlier, by_address }, ctx);
         });
         true
     }

@@ -68,7 +68,7 @@ impl Session {
             return true;
         };
         // A range of ports may hold a relay's that shares the host.
-        if ctx.shared.reach.relays.contains(&pair.remote) {
+        if ctx.shared.reach.is_relay(pair.remote) {
             return false;
         }
         let bytes = if matches!(out.datagram, Datagram::Probe(_)) { PROBE_LEN } else { CHECK_LEN };

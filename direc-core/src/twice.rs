@@ -1,20 +1,24 @@
 //! Datagrams that are sent twice, because nobody would repeat them in time.
 //!
-//! After a change of address P3's QUIC asks once whether the new one is ours, and may send three times what it has heard
-//! from there until it is told so (RFC 9000, sections 8 and 9.3). If that one answer is lost, it can neither acknowledge
-//! anything nor be asked for anything until its patience is over, and relays no more than a little.
+//! At a peer: after a change of address P3's QUIC asks once whether the new one is ours, and may send three times what it
+//! has heard from there until it is told so (RFC 9000, sections 8 and 9.3). If that one answer is lost, it can neither
+//! acknowledge anything nor be asked for anything until its patience is over, and relays no more than a little.
+//!
+//! At a relay: word of an introduction. Both sides are told at once, so that their first packets cross; if one hears of it
+//! a probe timeout later than the other, its NATs meet the other's packets before they are open. And on both: what a round
+//! of punching cannot begin without.
 
 use std::time::{Duration, Instant};
 
 use crate::Transmit;
 
-/// How long: the question and the answer, and what is said with it.
+/// How long: the question and the answer, or an introduction, and what is said with it.
 const FOR: Duration = Duration::from_millis(300);
 /// How many at most.
 const DATAGRAMS: u8 = 8;
 
 #[derive(Debug, Default)]
-pub(super) struct Twice {
+pub(crate) struct Twice {
     until: Option<Instant>,
     left: u8,
     copy: Option<(Transmit, Vec<u8>)>,
@@ -22,12 +26,12 @@ pub(super) struct Twice {
 
 impl Twice {
     /// The next datagrams are sent twice.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         (self.until, self.left) = (Some(now + FOR), DATAGRAMS);
     }
 
     /// A datagram goes out.
-    pub(super) fn on_sent(&mut self, now: Instant, transmit: &Transmit, bytes: &[u8]) {
+    pub(crate) fn on_sent(&mut self, now: Instant, transmit: &Transmit, bytes: &[u8]) {
         if self.left == 0 || self.until.is_none_or(|until| until <= now) {
             return;
         }
@@ -36,13 +40,13 @@ impl Twice {
     }
 
     /// The copy that is to follow, written into `buf`.
-    pub(super) fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
+    pub(crate) fn poll_transmit(&mut self, buf: &mut Vec<u8>) -> Option<Transmit> {
         let (transmit, bytes) = self.copy.take()?;
         buf.extend_from_slice(&bytes);
         Some(transmit)
     }
 
-    pub(super) fn is_queued(&self) -> bool {
+    pub(crate) fn is_queued(&self) -> bool {
         self.copy.is_some()
     }
 }

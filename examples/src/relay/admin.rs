@@ -1,0 +1,51 @@
+//! What an operator sees on the same machine: health, metrics, a page. No secrets, and nobody's address.
+
+mod figures;
+mod metrics;
+mod page;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use direc_smol::{Page, PageServer, RelayServer};
+
+use super::config::Admin;
+use crate::failure::Failure;
+pub(super) use figures::{Figures, Refusals};
+
+/// Serves the pages where the settings say, if they do.
+///
+/// # Errors
+/// [`Failure::Usage`] for an address that others reach, unless that is meant.
+pub(super) fn serve(
+    admin: &Admin,
+    relay: &Arc<RelayServer>,
+    refusals: &Refusals,
+) -> Result<Option<PageServer>, Failure> {
+    let Some(place) = admin.listen else { return Ok(None) };
+    let address = place.at(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    check(address, admin)?;
+    let (relay, refusals) = (Arc::downgrade(relay), refusals.clone());
+    let pages = move |path: &str| {
+        let relay = relay.upgrade()?;
+        let figures = || Figures::of(&relay, &refusals);
+        Some(match path {
+            "/healthz" => Page::text("200 OK", "ok\n"),
+            "/readyz" if relay.stats().draining => Page::text("503 Service Unavailable", "draining\n"),
+            "/readyz" => Page::text("200 OK", "ready\n"),
+            "/metrics" => Page { kind: metrics::KIND, ..Page::text("200 OK", metrics::written(&figures())) },
+            "/" => page::page(&figures()),
+            _ => return None,
+        })
+    };
+    PageServer::bind(address, pages).map(Some).map_err(Failure::of)
+}
+
+/// These pages ask nobody who they are.
+fn check(address: SocketAddr, admin: &Admin) -> Result<(), Failure> {
+    if address.ip().is_loopback() || admin.allow_remote {
+        return Ok(());
+    }
+    let why = "others could reach it; a loopback address (127.0.0.1), or admin.allow_remote = true";
+    Err(Failure::Usage(format!("--admin (admin.listen) '{address}': {why}")))
+}

@@ -1,0 +1,77 @@
+//! The relay that the settings ask for, and its URL.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::PathBuf,
+};
+
+use direc_smol::{HttpsKey, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
+
+use super::config::Config;
+use crate::{failure::Failure, home, out::Out};
+
+/// The key's file in the data folder.
+const KEY_FILE: &str = "relay.key";
+/// The self-signed certificate's and its key's, there as well.
+const HTTPS_FILE: &str = "relay-https.pem";
+
+/// The relay; and the pin of its TLS key, if nobody else vouches for that.
+pub(super) fn bind(config: &Config) -> Result<(RelayServer, Option<TlsPin>), Failure> {
+    let identity = load_or_create_key(&folder(config).join(KEY_FILE)).map_err(Failure::of)?;
+    let ports = config.ports()?;
+    let mut relay = RelayOptions::new(identity, config.listen);
+    relay.punch_ports = ports.punch;
+    relay.knock_port = Some(ports.knock);
+    relay.delay = config.delay_ms.duration();
+    relay.public_host = config.public.as_ref().map(|host| host.0.clone());
+    relay.limits = config.limits.of_the_core();
+    relay.https_limits = config.https.limits();
+    let mut pin = None;
+    if let Some(place) = config.https.listen {
+        let key = https_key(config)?;
+        pin = config.https.files().is_none().then(|| key.pin());
+        relay.https = Some((place.at(config.listen.ip()), key));
+    }
+    Ok((RelayServer::bind(relay).map_err(Failure::of)?, pin))
+}
+
+/// The TLS key and certificate: from the files that are named, or made by the relay itself.
+pub(super) fn https_key(config: &Config) -> Result<HttpsKey, Failure> {
+    let key = match config.https.files() {
+        Some((certificate, key)) => HttpsKey::from_files(certificate, key),
+        None => {
+            let host = config.public.as_ref().map_or("localhost", |host| &host.0);
+            HttpsKey::load_or_create(&folder(config).join(HTTPS_FILE), host)
+        }
+    };
+    key.map_err(Failure::of)
+}
+
+fn folder(config: &Config) -> PathBuf {
+    config.data_dir.clone().unwrap_or_else(home::relay_data)
+}
+
+/// The URL for peers, by the best name of this machine that is known.
+pub(super) fn url(relay: &RelayServer, config: &Config, out: Out) -> Result<RelayUrl, Failure> {
+    if let Some(host) = &config.public {
+        return RelayUrl::new(&host.0, relay.local_addr().port(), relay.id())
+            .map_err(|why| Failure::Usage(format!("--public '{}': {why}", host.0)));
+    }
+    let listen = relay.local_addr();
+    if !listen.ip().is_unspecified() {
+        return Ok(relay.url(None));
+    }
+    let guess = outgoing_address(listen);
+    out.note("the URL's host is a guess; --public HOST sets the one that peers can reach");
+    Ok(relay.url(guess.map(|address| address.to_string()).as_deref()))
+}
+
+/// The address that this machine would speak to the internet from. Nothing is sent: connecting a UDP socket only asks
+/// for the route (the targets are documentation addresses of RFC 5737 and RFC 3849).
+fn outgoing_address(listen: SocketAddr) -> Option<IpAddr> {
+    let target = if listen.is_ipv4() { "192.0.2.1:9" } else { "[2001:db8::1]:9" };
+    let socket = UdpSocket::bind(SocketAddr::new(listen.ip(), 0)).ok()?;
+    socket.connect(target).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
+}

@@ -1,0 +1,63 @@
+//! What the relay tells its operator as it happens.
+
+use direc_smol::{RelayNews, RelayWatch};
+use serde_json::{Value, json};
+
+use crate::{
+    clock::{ms, spoken},
+    events::Event,
+    out::Out,
+};
+
+use super::admin::Refusals;
+
+/// Logs what happens, and then waits for ever: the end has words of its own.
+pub(super) async fn tell(mut watch: RelayWatch, refusals: &Refusals, out: Out) {
+    while let Some((_, news)) = watch.next().await {
+        match news {
+            RelayNews::Registered { peer, address } => {
+                let fields =
+                    || json!({"event": "registered", "peer": peer.to_string(), "address": address.to_string()});
+                record(out, "info", &format!("registered {peer} from {address}"), fields);
+            }
+            RelayNews::Left { peer } => {
+                record(out, "info", &format!("left {peer}"), || json!({"event": "left", "peer": peer.to_string()}));
+            }
+            RelayNews::Refused { client, server, reason } => {
+                refusals.count(reason);
+                let text = format!("refused {} to {}: {reason}", client.short(), server.short());
+                let [client, server, reason] = [client.to_string(), server.to_string(), reason.to_string()];
+                let fields = || json!({"event": "refused", "client": client, "server": server, "reason": reason});
+                record(out, "info", &text, fields);
+            }
+            RelayNews::Draining { within } => {
+                out.event(&Event::Draining { within_ms: ms(within) });
+                let text =
+                    format!("draining: peers are to be elsewhere within {}, nobody new is introduced", spoken(within));
+                record(out, "info", &text, || json!({"event": "draining", "within_ms": ms(within)}));
+            }
+            RelayNews::Step(step) => log::debug!("{} {} {}", step.role, step.step, step.step.what()),
+            _ => {}
+        }
+    }
+    std::future::pending().await
+}
+
+/// A line about the relay's own life.
+pub(super) fn log(out: Out, text: &str) {
+    record(out, "info", text, || json!({}));
+}
+
+/// A line about what the operator should mend.
+pub(super) fn complain(out: Out, text: &str) {
+    record(out, "error", text, || json!({}));
+}
+
+fn record(out: Out, level: &str, text: &str, fields: impl FnOnce() -> Value) {
+    out.record(text, || {
+        let mut line = fields();
+        line["level"] = level.into();
+        line["message"] = text.into();
+        line
+    });
+}

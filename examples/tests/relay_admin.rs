@@ -1,0 +1,120 @@
+//! The relay's pages for its operator.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{Folder, PATIENCE, PEER, Program, RELAY, run, serve, start};
+
+/// A relay with an admin port, its URL, and where that is.
+fn relay(folder: &Folder, flags: &[&str]) -> (Program, String, String) {
+    let flags = [&["--listen", "127.0.0.1:0", "--admin", "0", "--json"], flags].concat();
+    let mut relay = start(folder, RELAY, &flags);
+    let url = relay.until("ready").pop().unwrap()["url"].as_str().unwrap().to_owned();
+    relay.until_said("status and metrics at http://127.0.0.1:");
+    relay.until_said("/\n");
+    let errors = relay.errors();
+    let at = errors.split_once("metrics at http://").unwrap().1.split_once('/').unwrap().0.to_owned();
+    (relay, url, at)
+}
+
+fn get(at: &str, path: &str) -> String {
+    let mut socket = TcpStream::connect(at).unwrap();
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The value of a metric, with its labels.
+fn metric(at: &str, name: &str) -> Option<f64> {
+    let metrics = get(at, "/metrics");
+    let line = metrics.lines().find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name))?;
+    line.rsplit_once(' ').unwrap().1.parse().ok()
+}
+
+/// Waits until a metric has this value: refusals are counted as their news arrive.
+fn until_metric(at: &str, name: &str, value: f64) {
+    let deadline = Instant::now() + PATIENCE;
+    while metric(at, name) != Some(value) {
+        assert!(Instant::now() < deadline, "{name} is {:?}, not {value}", metric(at, name));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn metrics_tell_of_peers_introductions_and_refusals_and_the_page_of_nobody_in_particular() {
+    let folder = Folder::new();
+    let (_relay, url, at) = relay(&folder, &["--https", "0"]);
+    assert_eq!(metric(&at, "direc_peers"), Some(0.0));
+    let (server, id) = serve(&folder, &url, &["--echo", "--allow", "any"]);
+    assert_eq!(metric(&at, "direc_peers"), Some(1.0));
+    let ended = run(&folder, PEER, &["--relay", &url, "--json", "--path", "relay", "ping", &id, "--count", "2"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    assert_eq!(metric(&at, "direc_introductions_begun_total"), Some(1.0));
+    assert_eq!(metric(&at, "direc_introductions_accepted_total"), Some(1.0));
+    assert!(metric(&at, "direc_relayed_datagrams_total{way=\"udp\"}").unwrap() > 0.0);
+    assert_eq!(metric(&at, "direc_relayed_datagrams_total{way=\"tunnel\"}"), Some(0.0));
+    assert_eq!(metric(&at, "direc_direct_seconds_count"), Some(0.0));
+    let nobody = "aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa";
+    run(&folder, PEER, &["--relay", &url, "ping", nobody]);
+    until_metric(&at, "direc_refused_total{reason=\"no_such_peer\"}", 1.0);
+    assert_eq!(metric(&at, "direc_https_connections"), Some(0.0));
+
+    let page = get(&at, "/");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("default-src 'none'"), "{page}");
+    assert!(page.contains("id=\"peers\">1<") && page.contains("no such peer"), "{page}");
+    assert!(!page.contains(&id) && !page.contains("127.0.0.1:") && !page.contains('{'.to_string().repeat(2).as_str()));
+    assert!(get(&at, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert!(get(&at, "/secrets").starts_with("HTTP/1.1 404 "));
+    drop(server);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_relay_that_drains_is_healthy_but_not_ready() {
+    let folder = Folder::new();
+    let (relay, url, at) = relay(&folder, &["--drain-seconds", "3600"]);
+    let (server, _) = serve(&folder, &url, &["--allow", "any"]);
+    assert!(get(&at, "/readyz").starts_with("HTTP/1.1 200 "));
+    relay.signal("TERM");
+    relay.until_said("draining:");
+    // A peer that has nowhere else to go stays.
+    assert!(get(&at, "/readyz").starts_with("HTTP/1.1 503 "));
+    assert!(get(&at, "/healthz").starts_with("HTTP/1.1 200 "));
+    assert_eq!(metric(&at, "direc_draining"), Some(1.0));
+    drop(server);
+}
+
+#[test]
+fn an_admin_address_that_others_reach_must_be_meant() {
+    let folder = Folder::new();
+    let flags = ["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"];
+    let ended = run(&folder, RELAY, &flags);
+    assert_eq!(ended.code, Some(2), "{}", ended.errors);
+    assert!(ended.errors.contains("admin.allow_remote"), "{}", ended.errors);
+}
+
+/// What the committed dashboard asks Prometheus for is there.
+#[test]
+fn every_metric_of_the_dashboard_exists() {
+    let folder = Folder::new();
+    let (_relay, _, at) = relay(&folder, &["--https", "0"]);
+    let metrics = get(&at, "/metrics");
+    let dashboard = include_str!("../deploy/grafana.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names: Vec<_> = dashboard.split(|c| !is_name(c)).filter(|word| word.starts_with("direc_")).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        assert!(metrics.contains(&format!("# TYPE {family} ")), "{name} is not in {metrics}");
+    }
+}
