@@ -62,7 +62,7 @@ impl Known {
     /// Names the file and what could not be done.
     pub(super) fn remember(&mut self, relay: NodeId, name: &PeerName, id: NodeId) -> Result<NodeId, Failure> {
         self.change(|text, names| {
-            names.get(&(relay, name.clone())).is_none().then(|| {
+            (!names.contains_key(&(relay, name.clone()))).then(|| {
                 let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
                 format!("{text}{end}{relay} {name} {id}\n")
             })
