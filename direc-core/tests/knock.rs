@@ -11,10 +11,12 @@ use support::{P2, P3, World, identity, ms, peer_config, provider, relay_address}
 const KNOCK: u8 = 0x09;
 const KNOCK_PORT: usize = 3;
 
-/// P2 behind nothing, warm, at a relay that knocks.
+/// P2 behind nothing, warm, which asks to be knocked at, at a relay that knocks.
 fn warm() -> World {
     let mut world = World::new();
-    world.add_peer("198.51.100.2:1000", peer_config(2, &[0], Consent::Any));
+    let mut peer = peer_config(2, &[0], Consent::Any);
+    peer.timing.knock_after = Some(Duration::from_secs(2));
+    world.add_peer("198.51.100.2:1000", peer);
     let mut config = RelayConfig::new(identity(30), vec![4434, 4435], provider());
     config.knock_port = Some(4436);
     let host = world.add_relay("203.0.113.10:4433", config);
