@@ -29,17 +29,17 @@ fn a_name_leads_to_who_is_called_so_and_another_to_nobody() {
 #[test]
 fn the_first_relays_word_counts_and_the_second_one_is_asked_where_it_has_none() {
     run(async {
-        let (first, second) = (relay(), relay());
+        let (first, second, other) = (relay(), relay(), nobody());
         let server = peer(&first, Consent::Any).await;
         first.set_names([(name("printer"), server.id())].into());
-        second.set_names([(name("printer"), nobody()), (name("scanner"), nobody())].into());
+        second.set_names([(name("printer"), other), (name("scanner"), other)].into());
         let settings = options(&first, Consent::Closed).with_relay(second.url(None));
         let client = Peer::bind(settings).await.unwrap();
         while client.relay_distances().len() < 2 {
             pause(1).await;
         }
         let scanner = client.resolve(&name("scanner")).await.unwrap();
-        assert_eq!(scanner, Named { relay: second.id(), id: nobody() });
+        assert_eq!(scanner, Named { relay: second.id(), id: other });
         let printer = client.resolve(&name("printer")).await.unwrap();
         assert_eq!(printer.id, server.id());
     });
