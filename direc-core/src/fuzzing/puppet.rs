@@ -254,6 +254,8 @@ impl Puppet {
                     | Message::Local(_)
                     | Message::Seen(_)
                     | Message::Drain(_)
+                    | Message::Resolve(_)
+                    | Message::Resolved(_)
                     | Message::Registered(_)
                     | Message::Observed(_)
                     | Message::Accept
