@@ -449,6 +449,7 @@ impl Paths {
         for candidate in self.candidates.iter_mut().filter(|c| current != Via::Direct(c.pair)) {
             candidate.lose_spare(now);
         }
+        self.let_go();
         if let Some(event) = self.decide(now) {
             return Some(event);
         }

@@ -10,6 +10,8 @@ use crate::wire::datagram::Nonce;
 const PUNCH_GAPS: [u64; 9] = [25, 50, 100, 200, 400, 800, 1600, 3200, 3200];
 /// So many probes are one schedule; an address that is heard from gets a second one.
 pub(super) const PUNCHES: usize = PUNCH_GAPS.len();
+/// Pause after a schedule that led to nothing before the next one, if it is for another path's death.
+const SCHEDULE_AGAIN: Duration = Duration::from_secs(10);
 /// Pause between the probes to an address that once worked, while the connection is used: it may work again any moment,
 /// and the data is to be back on it within two seconds.
 const RETURN_GAP: Duration = Duration::from_millis(800);
@@ -187,6 +189,16 @@ impl Candidate {
         if !matches!(self.state, State::Proven { .. }) {
             self.enter(now, State::Punching { sent: 0 });
             self.next = Some(now);
+        }
+    }
+
+    /// Another path has died, perhaps for a reason that makes this one work. What is being tried is tried on, and what has
+    /// been tried in vain gets a new schedule, but not each time that a path comes and goes.
+    pub(super) fn on_other_died(&mut self, now: Instant) {
+        match self.state {
+            State::Lost { .. } => self.hurry(now),
+            State::Silent { .. } if self.last_sent.is_none_or(|sent| sent + SCHEDULE_AGAIN <= now) => self.restart(now),
+            State::Silent { .. } | State::Punching { .. } | State::Heard { .. } | State::Proven { .. } => {}
         }
     }
 

@@ -53,7 +53,7 @@ impl Paths {
         }
         self.fresh = super::MAX_FRESH;
         for candidate in self.candidates.iter_mut().filter(|candidate| candidate.pair != pair) {
-            candidate.restart(now);
+            candidate.on_other_died(now);
         }
         let event = self.move_to(now, via, PathReason::Silent { after: silence });
         if via == Via::Relay {

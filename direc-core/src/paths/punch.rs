@@ -74,6 +74,16 @@ impl Paths {
         self.rounds.on_sockets(links);
     }
 
+    /// Lets go of sockets of earlier rounds whose paths have died, but for the one that died last: they lead to the same
+    /// host, each new round would add one, and each that is tried again costs what one does.
+    pub(super) fn let_go(&mut self) {
+        let spares = || self.candidates.iter().filter(|candidate| candidate.pair.link != Link::Main);
+        let last = spares().filter(|candidate| candidate.is_spent()).max_by_key(|candidate| candidate.since());
+        let alive = spares().filter(|candidate| !candidate.is_spent());
+        let useful: Vec<Link> = alive.chain(last).map(|candidate| candidate.pair.link).collect();
+        self.rounds.keep_only(&useful);
+    }
+
     /// Sockets that no path needs any more.
     pub(crate) fn take_retired(&mut self) -> Vec<Link> {
         let retired = self.rounds.take_retired();

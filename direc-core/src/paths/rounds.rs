@@ -94,6 +94,8 @@ pub(super) struct Rounds {
     begin_at: Option<Instant>,
     round: Option<Round>,
     need: Option<Need>,
+    /// Sockets of earlier rounds by which the other side has been heard, and those that are needed no more.
+    kept: Vec<Link>,
     retired: Vec<Link>,
 }
 
@@ -112,6 +114,7 @@ impl Rounds {
             begin_at: None,
             round,
             need,
+            kept: Vec::new(),
             retired,
         }
     }
@@ -129,8 +132,16 @@ impl Rounds {
     pub(super) fn end(&mut self, keep: &[Link]) {
         (self.begin_at, self.need) = (None, None);
         if let Some(round) = self.round.take() {
-            self.retired.extend(round.links.into_iter().filter(|link| !keep.contains(link)));
+            let (kept, retired): (Vec<_>, Vec<_>) = round.links.into_iter().partition(|link| keep.contains(link));
+            self.kept.extend(kept);
+            self.retired.extend(retired);
         }
+    }
+
+    /// Of the sockets of earlier rounds, only these are of use.
+    pub(super) fn keep_only(&mut self, useful: &[Link]) {
+        self.retired.extend(self.kept.iter().filter(|link| !useful.contains(link)));
+        self.kept.retain(|link| useful.contains(link));
     }
 
     /// Sockets that are needed no more.

@@ -280,3 +280,30 @@ fn a_bid_is_taken_from_the_other_side_alone_and_for_where_the_relay_has_seen_it(
     let changed = BidFields { bid: bid(1), ..keys.bid(Bid { open: true, ..bid(1) }) };
     assert_eq!(paths.on_bid(now, &changed, &reach()), Err(DropReason::BadProbe));
 }
+
+#[test]
+fn of_earlier_rounds_sockets_whose_paths_have_died_only_the_one_that_died_last_is_tried_on() {
+    let start = start();
+    let ms = Duration::from_millis;
+    let (mut paths, _) = paths(start, PathPolicy::Auto);
+    let spares = [1, 2, 3].map(|n| Pair { link: Link::Spare(n), remote: address(1) });
+    let links = spares.map(|pair| pair.link);
+    paths.rounds.plan(start, ms(40));
+    paths.rounds.drive(start + ms(5000), &mut Rng::new([1; 32]), &[]);
+    paths.rounds.on_sockets(links);
+    for pair in spares {
+        let mut candidate = Candidate::new(start, pair);
+        candidate.on_sent(start, [pair.remote.port() as u8; 8], Kind::Probe { first: true });
+        candidate.on_echo(start + ms(40), [pair.remote.port() as u8; 8]).unwrap();
+        paths.candidates.push(candidate);
+    }
+    paths.rounds.end(&links);
+    paths.let_go();
+    assert_eq!(paths.take_retired(), [], "all of them work");
+    for (at, died) in [(1, 200), (0, 100)] {
+        paths.at(spares[at]).unwrap().lose(start + ms(died));
+        paths.let_go();
+    }
+    assert_eq!(paths.take_retired(), [links[0]], "it died before the other one did");
+    assert!(paths.at(spares[0]).is_none() && paths.at(spares[2]).is_some());
+}

@@ -25,7 +25,7 @@ fn storms(outcome: &Outcome) -> Vec<String> {
     let probes = outcome.trace.packets.iter().filter(|packet| packet.kind == Kind::Probe).count() as f64;
     let calls = 2.0 * outcome.scenario.calls.len() as f64;
     // Each side of a call: two rounds of punching to eight addresses, then ten checks a minute and some answers to the
-    // other side's; and where a path is lost and comes back all the time, punches every few seconds.
-    let allowed = 2.0 * calls * (300.0 + 0.6 * outcome.end.as_secs_f64());
+    // other side's.
+    let allowed = 2.0 * calls * (300.0 + 0.5 * outcome.end.as_secs_f64());
     if probes > allowed { vec![format!("{probes} probes, {allowed} allowed")] } else { Vec::new() }
 }

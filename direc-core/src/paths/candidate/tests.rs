@@ -139,3 +139,19 @@ fn a_path_that_keeps_dying_is_on_trial_for_longer_each_time() {
         assert!(now - proven >= hold && now - proven < hold + Duration::from_millis(20), "{:?}", now - proven);
     }
 }
+
+#[test]
+fn an_address_tried_in_vain_gets_no_new_schedule_each_time_that_another_path_dies() {
+    let (mut candidate, start) = candidate();
+    let mut probes = 0;
+    for half_second in 0..120 {
+        let now = start + half_second * Duration::from_millis(500);
+        candidate.on_other_died(now);
+        while let Some(kind) = candidate.on_due(now, CARE) {
+            probes += 1;
+            candidate.on_sent(now, [7; 8], kind);
+        }
+    }
+    // A schedule takes some ten seconds, and the pause after it as long.
+    assert!((2 * PUNCHES..=4 * PUNCHES).contains(&probes), "{probes} probes in a minute");
+}
