@@ -1,6 +1,6 @@
 //! What can go wrong here: sockets, key files, streams.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use direc_core::{CloseReason, ConfigError, IdError, NodeId, RelayError};
@@ -336,6 +336,11 @@ pub enum ResolveError {
     Unknown,
     /// There is no relay to ask.
     Relay(RelayError),
+    /// A relay that knows this peer has not answered.
+    NoAnswer {
+        /// How long that was waited for.
+        after: Duration,
+    },
 }
 
 impl fmt::Display for ResolveError {
@@ -343,6 +348,7 @@ impl fmt::Display for ResolveError {
         match self {
             Self::Unknown => f.write_str("the relay knows nobody of that name"),
             Self::Relay(error) => write!(f, "{error}"),
+            Self::NoAnswer { after } => write!(f, "the relay has not said within {} s who that is", after.as_secs()),
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct PeerMachine {
     pub(crate) relays: RelayStates,
     /// The relays' keys, the preferred one's first.
     keys: Vec<(SocketAddr, NodeId)>,
-    names: names::Answers,
+    names: names::Questions,
     pub(crate) feed: Feed<PeerNews>,
     pub(crate) signals: Arc<PeerSignals>,
     /// The socket's local address.
@@ -92,7 +92,7 @@ impl PeerMachine {
             core,
             relays: RelayStates::new(relays.iter().map(|relay| relay.address)),
             keys: relays.iter().map(|relay| (relay.address, relay.key)).collect(),
-            names: names::Answers::new(),
+            names: names::Questions::new(),
             feed: Feed::new(),
             signals: Arc::default(),
             bound,

@@ -7,10 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_io::Timer;
 use direc_core::{
     AccessToken, ConnId, ConnectError, ConnectOptions, Consent, Drops, Identity, Nature, NodeId, PeerConfig, PeerName,
     PeerTiming, PortMapping, RelayError, RelayUrl, TransportConfig,
 };
+use futures_lite::future;
 use rustls::KeyLog;
 
 use crate::{
@@ -24,6 +26,9 @@ use crate::{
     signal::PeerSignals,
     socket::Socket,
 };
+
+/// How long relays may take to say who is called by a name.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How a [`Peer`] is set up.
 #[derive(Clone)]
@@ -197,16 +202,21 @@ impl Peer {
     ///
     /// # Errors
     /// [`ResolveError::Unknown`] if all relays that know this peer know nobody of that name; [`ResolveError::Relay`] if
-    /// the next attempt to register has failed at all of them.
+    /// the next attempt to register has failed at all of them; [`ResolveError::NoAnswer`] after 10 s.
     pub async fn resolve(&self, name: &PeerName) -> Result<Named, ResolveError> {
         let since = self.guard.call(|machine, now| {
             machine.resolve(now, name);
             machine.relays.told()
         });
+        let _asked = Asked { guard: &self.guard, name };
         let look = |machine: &mut PeerMachine| {
             machine.resolved(name).or_else(|| Some(Err(machine.relays.outcome(false, &since)?.err()?.into())))
         };
-        self.signals.relay.wait_for(|| self.guard.look(look)).await
+        let late = async {
+            Timer::after(ANSWER).await;
+            Err(ResolveError::NoAnswer { after: ANSWER })
+        };
+        future::or(self.signals.relay.wait_for(|| self.guard.look(look)), late).await
     }
 
     /// Connects to another peer: done when it has accepted and its key is proven.
@@ -307,6 +317,18 @@ impl Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A name that is waited for.
+struct Asked<'a> {
+    guard: &'a Guard<PeerMachine>,
+    name: &'a PeerName,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.guard.look(|machine| machine.forget_name(self.name));
     }
 }
 

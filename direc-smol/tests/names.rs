@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use direc_smol::{Consent, Named, Peer, PeerName, PeerOptions, RelayError, RelayUrl, ResolveError, ephemeral_key};
+use futures_lite::future;
 
 fn name(text: &str) -> PeerName {
     text.parse().unwrap()
@@ -42,6 +43,25 @@ fn the_first_relays_word_counts_and_the_second_one_is_asked_where_it_has_none() 
         assert_eq!(scanner, Named { relay: second.id(), id: other });
         let printer = client.resolve(&name("printer")).await.unwrap();
         assert_eq!(printer.id, server.id());
+    });
+}
+
+#[test]
+fn who_asks_for_the_same_name_at_once_all_hear_and_one_that_gives_up_takes_it_from_nobody() {
+    run(async {
+        let (relay, other) = (relay(), nobody());
+        relay.set_names([(name("office"), other)].into());
+        let client = Peer::bind(options(&relay, Consent::Closed)).await.unwrap();
+        let office = name("office");
+        let mut given_up = Box::pin(client.resolve(&office));
+        assert!(future::poll_once(&mut given_up).await.is_none(), "the peer is not registered yet");
+        let both = future::zip(client.resolve(&office), client.resolve(&office));
+        let giving_up = async move {
+            pause(1).await;
+            drop(given_up);
+        };
+        let ((first, second), ()) = future::zip(both, giving_up).await;
+        assert_eq!((first.unwrap().id, second.unwrap().id), (other, other));
     });
 }
 

@@ -21,7 +21,6 @@ use crate::{
     out::{self, Out},
     signals::{Call, Interrupted},
 };
-use admin::Refusals;
 use config::Format;
 use options::Parsed;
 use reload::Settings;
@@ -49,16 +48,16 @@ fn run(out: Out) -> Result<(), Failure> {
     let mut interrupted = Interrupted::listen_and_reload().map_err(|e| Failure::new("cannot listen for signals", e))?;
     smol::block_on(async {
         let (relay, pin) = setup::bind(&config)?;
-        let (relay, refusals) = (Arc::new(relay), Refusals::new());
+        let relay = Arc::new(relay);
         let watch = relay.watch();
-        let pages = admin::serve(&config.admin, &relay, &refusals)?;
+        let pages = admin::serve(&config.admin, &relay)?;
         announce(&relay, pin, &config, out)?;
         if let Some(pages) = &pages {
             log(out, &format!("status and metrics at http://{}/", pages.local_addr()));
         }
         notify::say("READY=1");
         let mut settings = Settings::new(*options, config);
-        let alive = or(notify::keep_watchdog(&relay), tell(watch, &refusals, out));
+        let alive = or(notify::keep_watchdog(&relay), tell(watch, out));
         or(alive, until_told(&relay, &mut settings, &mut interrupted, out)).await;
         notify::say("STOPPING=1");
         let stats = relay.stats();

@@ -7,26 +7,45 @@ use direc_core::{NodeId, PeerName};
 use super::PeerMachine;
 use crate::{Named, ResolveError};
 
-/// Each relay's word for each name that is asked for.
-pub(crate) type Answers = BTreeMap<PeerName, BTreeMap<SocketAddr, Option<NodeId>>>;
+/// The names that somebody waits for.
+pub(super) type Questions = BTreeMap<PeerName, Question>;
+
+/// A name, how many wait for it, and each relay's word.
+#[derive(Default)]
+pub(super) struct Question {
+    waiting: usize,
+    answers: BTreeMap<SocketAddr, Option<NodeId>>,
+}
 
 impl PeerMachine {
     /// Asks all relays who is called so. What they have said before does not count.
     pub(crate) fn resolve(&mut self, now: Instant, name: &PeerName) {
-        self.names.insert(name.clone(), BTreeMap::new());
+        let question = self.names.entry(name.clone()).or_default();
+        question.waiting += 1;
+        question.answers.clear();
         self.core.resolve(now, name);
     }
 
+    /// One of those who asked waits no longer.
+    pub(crate) fn forget_name(&mut self, name: &PeerName) {
+        if let Some(question) = self.names.get_mut(name) {
+            question.waiting -= 1;
+            if question.waiting == 0 {
+                self.names.remove(name);
+            }
+        }
+    }
+
     pub(super) fn on_resolved(&mut self, relay: SocketAddr, name: &PeerName, id: Option<NodeId>) {
-        if let Some(answers) = self.names.get_mut(name) {
-            answers.insert(relay, id);
+        if let Some(question) = self.names.get_mut(name) {
+            question.answers.insert(relay, id);
         }
     }
 
     /// The word of the first relay, in their order, that knows somebody of that name; an earlier one that knows this peer
     /// is waited for. [`ResolveError::Unknown`] once all of those have answered.
     pub(crate) fn resolved(&self, name: &PeerName) -> Option<Result<Named, ResolveError>> {
-        let answers = self.names.get(name)?;
+        let answers = &self.names.get(name)?.answers;
         let asked = self.core.relay_distances();
         for &(relay, key) in &self.keys {
             match answers.get(&relay) {

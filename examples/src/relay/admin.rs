@@ -4,31 +4,30 @@ mod figures;
 mod metrics;
 mod page;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use direc_smol::{Page, PageServer, RelayServer};
 
 use super::config::Admin;
 use crate::failure::Failure;
-pub(super) use figures::{Figures, Refusals};
+use figures::Figures;
 
 /// Serves the pages where the settings say, if they do.
 ///
 /// # Errors
 /// [`Failure::Usage`] for an address that others reach, unless that is meant.
-pub(super) fn serve(
-    admin: &Admin,
-    relay: &Arc<RelayServer>,
-    refusals: &Refusals,
-) -> Result<Option<PageServer>, Failure> {
+pub(super) fn serve(admin: &Admin, relay: &Arc<RelayServer>) -> Result<Option<PageServer>, Failure> {
     let Some(place) = admin.listen else { return Ok(None) };
     let address = place.at(IpAddr::V4(Ipv4Addr::LOCALHOST));
     check(address, admin)?;
-    let (relay, refusals) = (Arc::downgrade(relay), refusals.clone());
+    let (relay, since) = (Arc::downgrade(relay), Instant::now());
     let pages = move |path: &str| {
         let relay = relay.upgrade()?;
-        let figures = || Figures::of(&relay, &refusals);
+        let figures = || Figures::of(&relay, since);
         Some(match path {
             "/healthz" => Page::text("200 OK", "ok\n"),
             "/readyz" if relay.stats().draining => Page::text("503 Service Unavailable", "draining\n"),

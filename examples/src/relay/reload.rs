@@ -54,9 +54,10 @@ impl Settings {
 
 /// Gives the running relay what it can take while it runs.
 fn reload(relay: &RelayServer, config: &Config) -> Result<(), Failure> {
+    let rules = config.access.rules(&config.names)?;
     relay.set_names(config::names(&config.names));
     relay.set_quotas(config.quotas.meters());
-    relay.set_access(config.access.rules(&config.names)?);
+    relay.set_access(rules);
     if relay.https_addr().is_some() {
         relay.set_https_key(&setup::https_key(config)?);
     }

@@ -9,10 +9,8 @@ use crate::{
     out::Out,
 };
 
-use super::admin::Refusals;
-
 /// Logs what happens, and then waits for ever: the end has words of its own.
-pub(super) async fn tell(mut watch: RelayWatch, refusals: &Refusals, out: Out) {
+pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
     while let Some((_, news)) = watch.next().await {
         match news {
             RelayNews::Registered { peer, address } => {
@@ -24,14 +22,12 @@ pub(super) async fn tell(mut watch: RelayWatch, refusals: &Refusals, out: Out) {
                 record(out, "info", &format!("left {peer}"), || json!({"event": "left", "peer": peer.to_string()}));
             }
             RelayNews::TurnedAway { peer, address, reason } => {
-                refusals.count(reason);
                 let text = format!("turned away {peer} from {address}: {reason}");
                 let [peer, address, reason] = [peer.to_string(), address.to_string(), reason.to_string()];
                 let fields = || json!({"event": "turned_away", "peer": peer, "address": address, "reason": reason});
                 record(out, "info", &text, fields);
             }
             RelayNews::Refused { client, server, reason } => {
-                refusals.count(reason);
                 let text = format!("refused {} to {}: {reason}", client.short(), server.short());
                 let [client, server, reason] = [client.to_string(), server.to_string(), reason.to_string()];
                 let fields = || json!({"event": "refused", "client": client, "server": server, "reason": reason});

@@ -2,29 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use direc_smol::{HttpsStats, RefuseReason, RelayServer, RelayStats};
-
-/// How often introductions were refused, by reason; and since when this is counted.
-#[derive(Clone)]
-pub(in super::super) struct Refusals {
-    counts: Arc<Mutex<BTreeMap<String, u64>>>,
-    since: Instant,
-}
-
-impl Refusals {
-    pub(in super::super) fn new() -> Self {
-        Self { counts: Arc::default(), since: Instant::now() }
-    }
-
-    pub(in super::super) fn count(&self, reason: RefuseReason) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(label(&reason)).or_default() += 1;
-    }
-}
+use direc_smol::{HttpsStats, RelayServer, RelayStats};
 
 /// Everything there is to show.
 pub(in super::super) struct Figures {
@@ -37,15 +18,15 @@ pub(in super::super) struct Figures {
 }
 
 impl Figures {
-    pub(in super::super) fn of(relay: &RelayServer, refusals: &Refusals) -> Self {
+    pub(in super::super) fn of(relay: &RelayServer, since: Instant) -> Self {
         let stats = relay.stats();
         Self {
             drops: stats.drops.iter().map(|(reason, count)| (label(&reason), count)).collect(),
+            refusals: stats.refusals.iter().map(|(reason, &count)| (label(reason), count)).collect(),
             relay: stats,
             https: relay.https_stats(),
-            refusals: refusals.counts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             send_failures: relay.send_failures(),
-            up: refusals.since.elapsed(),
+            up: since.elapsed(),
         }
     }
 }
@@ -64,14 +45,12 @@ fn label(reason: &impl std::fmt::Debug) -> String {
 
 #[cfg(test)]
 mod tests {
+    use direc_smol::RefuseReason;
+
     use super::*;
 
     #[test]
     fn reasons_are_labels() {
         assert_eq!(label(&RefuseReason::NoSuchPeer), "no_such_peer");
-        let refusals = Refusals::new();
-        refusals.count(RefuseReason::Limit);
-        refusals.count(RefuseReason::Limit);
-        assert_eq!(*refusals.counts.lock().unwrap(), BTreeMap::from([("limit".to_owned(), 2)]));
     }
 }

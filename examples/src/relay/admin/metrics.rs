@@ -35,7 +35,7 @@ pub(super) fn written(figures: &Figures) -> String {
     let bytes = by_way(relay.relayed_bytes, relay.tunnelled_bytes);
     text.many("relayed_bytes_total", "Bytes relayed.", "way", bytes);
     text.many("dropped_datagrams_total", "Datagrams dropped.", "reason", figures.drops.clone());
-    text.many("refused_total", "Introductions refused.", "reason", figures.refusals.clone());
+    text.many("refused_total", "Registrations and introductions refused.", "reason", figures.refusals.clone());
     text.one("send_failures_total", "counter", "Datagrams that the system would not send.", "", figures.send_failures);
     if let Some(https) = &figures.https {
         text.one("https_connections", "gauge", "TCP connections to the HTTPS port.", "", https.connections);
