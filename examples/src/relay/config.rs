@@ -229,10 +229,11 @@ mod tests {
         assert_eq!(toml::from_str::<Config>(SAMPLE).unwrap(), Config::default());
     }
 
-    /// A key that has no default stands in it as a comment: `#key = value`, without a space.
+    /// A key that has no default stands in it as a comment: `#key = value` or `#"key" = value`, without a space.
     #[test]
     fn the_sample_file_with_all_its_keys_parses_and_has_every_key_there_is() {
-        let is_key = |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
+        let is_key =
+            |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase() || c == '"');
         let whole: Vec<_> = SAMPLE.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect();
         let table: toml::Table = toml::from_str(&whole.join("\n")).unwrap();
         toml::from_str::<Config>(&whole.join("\n")).unwrap();

@@ -261,7 +261,7 @@ mod tests {
     fn what_is_misspelt_is_named() {
         assert!(error("[access]\nmode = 'shut'").contains("expected `open` or `listed`"));
         assert!(error("[access.peers]\nOffice = 'all'").contains("neither a name nor an ID"));
-        assert!(error("[access.tokens]\n'sha256:00' = 'all'").contains("hash"));
+        assert!(error("[access.tokens]\n'sha256-00' = 'all'").contains("hash"));
         assert!(error("[names]\noffice = 'x'").contains("not an ID"));
         assert!(error("[quotas]\nregistrations_total = '5/fortnight'").contains("not '5/fortnight'"));
         let nobody = error("[access]\nmode = 'listed'\npeers = { office = 'all' }");
