@@ -9,11 +9,12 @@
 //! they may already arrive, so that the first data needs no second round trip. A path that carries data and leaves it
 //! unanswered is doubled in the same way, and left once another one answers.
 
-mod binding;
 mod candidate;
+mod candidates;
 mod choice;
 mod evidence;
 mod floor;
+mod keep_alive;
 mod liveness;
 mod pattern;
 mod probe;
@@ -22,6 +23,7 @@ mod reach;
 mod record;
 mod relayed;
 mod rounds;
+mod route;
 mod status;
 #[cfg(test)]
 mod table;
@@ -33,14 +35,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use binding::BindingLife;
 use candidate::{Candidate, Care, Kind, PUNCHES};
+use candidates::{MAX_CANDIDATES, MAX_FRESH};
+use keep_alive::KeepAlive;
 use liveness::Liveness;
 pub(crate) use probe::ProbeKeys;
 pub(crate) use reach::Reach;
 use relayed::Relayed;
 use rounds::{GUESSING_PACKETS, Rounds};
 pub(crate) use rounds::{Nat, Need};
+pub(crate) use route::Route;
 
 use crate::{
     DirectFailure, Link, PathPolicy, PathReason, Techniques,
@@ -53,15 +57,9 @@ use crate::{
     },
 };
 
-/// Addresses of the other side that are kept.
-const MAX_CANDIDATES: usize = 8;
 /// Probes that both sides of an introduction together send at most to addresses that have not been heard from, or whose
 /// round trip is not proven: plainly, and where ports are guessed.
 pub const PUNCHING_PACKETS: u64 = 2 * (MAX_CANDIDATES * 2 * PUNCHES) as u64 + GUESSING_PACKETS;
-/// Addresses that are tried in one round of punching, and one more in each of these pauses after it: a relay that lies,
-/// or two NATs that give each of our probes another port, must not keep us busy for ever.
-const MAX_FRESH: u32 = 16;
-const FRESH_AGAIN: Duration = Duration::from_secs(10);
 /// A connection that has carried no data for this long is at rest.
 const IN_USE: Duration = Duration::from_secs(10);
 /// Data that has been unanswered for this long has made QUIC back off by as much (RFC 9002, section 6.2): longer than a
@@ -91,19 +89,6 @@ pub(crate) enum Via {
     Relay,
     /// Straight.
     Direct(Pair),
-}
-
-/// Where a packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// Through the relay.
-    Relay,
-    /// Through the relay and, as far as [`Paths::doubles`] says, straight as well.
-    Both,
-    /// Straight.
-    Direct(Pair),
-    /// Nowhere, for now.
-    Hold,
 }
 
 /// What the path did.
@@ -153,7 +138,7 @@ pub(crate) struct Paths {
     last_use: Option<Instant>,
     /// The network has become another since the current path last answered: nobody knows how long nothing has passed.
     displaced: bool,
-    life: BindingLife,
+    keep_alive: KeepAlive,
     /// When punching is given up, while it goes on.
     deadline: Option<Instant>,
     given_up: bool,
@@ -182,7 +167,7 @@ impl Paths {
             doubted_with: None,
             last_use: None,
             displaced: false,
-            life: BindingLife::default(),
+            keep_alive: KeepAlive::default(),
             deadline: None,
             given_up: false,
             fresh: MAX_FRESH,
@@ -224,70 +209,6 @@ impl Paths {
         self.given_up = true;
         let nowhere = self.candidates.is_empty();
         PathEvent::GaveUp(if nowhere { DirectFailure::NoAddress } else { DirectFailure::NoRoundTrip })
-    }
-
-    /// Addresses that the relay told (S9): new ones are punched, known ones that led nowhere tried again unless there is a
-    /// direct path by now.
-    pub(crate) fn learn(&mut self, now: Instant, addresses: &[SocketAddr], reach: &Reach) {
-        let relayed = self.current == Via::Relay;
-        for &address in addresses.iter().filter(|address| reach.allows(**address)) {
-            let pair = Pair::main(address);
-            if !self.hosts.contains(&address.ip()) {
-                self.hosts.truncate(MAX_CANDIDATES - 1);
-                self.hosts.insert(0, address.ip());
-            }
-            let known = self.candidates.iter().any(|candidate| candidate.pair == pair);
-            let Some(candidate) = self.candidate(now, pair) else { continue };
-            if known && relayed && candidate.is_spent() {
-                candidate.restart(now);
-            }
-        }
-    }
-
-    /// What is known of an address. A new one takes the place of one that led nowhere, or else of the one that has been
-    /// tried the longest without an answer, as long as new ones are allowed.
-    fn candidate(&mut self, now: Instant, pair: Pair) -> Option<&mut Candidate> {
-        if let Some(at) = self.candidates.iter().position(|candidate| candidate.pair == pair) {
-            return self.candidates.get_mut(at);
-        }
-        let place = if self.candidates.len() < MAX_CANDIDATES { self.candidates.len() } else { self.least(now)? };
-        if !self.spend_fresh(now) {
-            return None;
-        }
-        let candidate = Candidate::new(now, pair);
-        match self.candidates.get_mut(place) {
-            Some(spent) => *spent = candidate,
-            None => self.candidates.push(candidate),
-        }
-        self.candidates.get_mut(place)
-    }
-
-    /// The place of the candidate that promises least, of those that have not answered.
-    fn least(&self, now: Instant) -> Option<usize> {
-        let unanswered = self.candidates.iter().enumerate().filter(|(_, c)| c.is_unanswered() && c.learnt() < now);
-        unanswered.min_by_key(|(_, candidate)| (!candidate.is_spent(), candidate.learnt())).map(|(at, _)| at)
-    }
-
-    fn spend_fresh(&mut self, now: Instant) -> bool {
-        let periods = now.saturating_duration_since(self.fresh_since).as_secs() / FRESH_AGAIN.as_secs();
-        if periods > 0 {
-            self.fresh = self.fresh.saturating_add(u32::try_from(periods).unwrap_or(u32::MAX)).min(MAX_FRESH);
-            self.fresh_since = now;
-        }
-        let allowed = self.fresh > 0;
-        self.fresh -= u32::from(allowed);
-        allowed
-    }
-
-    fn at(&mut self, pair: Pair) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().find(|candidate| candidate.pair == pair)
-    }
-
-    fn current_candidate(&self) -> Option<&Candidate> {
-        match self.current {
-            Via::Direct(pair) => self.candidates.iter().find(|candidate| candidate.pair == pair),
-            Via::Relay => None,
-        }
     }
 
     /// A probe came this way: its echo, if it is authentic. `full`: it was of full size.
@@ -339,7 +260,7 @@ impl Paths {
             && via != Via::Relay
             && let Some(rested) = rested
         {
-            self.life.on_survived(rested);
+            self.keep_alive.on_survived(rested);
         }
         let long = waited.is_some_and(|waited| waited >= LONG_WAIT);
         let recovered = via == self.current && (long || std::mem::take(&mut self.displaced));
@@ -348,7 +269,7 @@ impl Paths {
 
     /// The network is another, or time has passed that nobody lived through: nothing that was known counts.
     pub(crate) fn on_network_changed(&mut self, now: Instant, punch_until: Instant) {
-        self.life.forget();
+        self.keep_alive.forget();
         self.fresh = MAX_FRESH;
         self.candidates.iter_mut().for_each(|candidate| candidate.forgive(now));
         self.relayed.liveness.forgive(now);
@@ -392,7 +313,7 @@ impl Paths {
             trouble: self.is_in_trouble(now),
             current: self.current == Via::Direct(pair),
             in_use: self.in_use(now),
-            rest: self.life.pause() + lag,
+            rest: self.keep_alive.pause() + lag,
         }
     }
 
@@ -460,37 +381,6 @@ impl Paths {
         let probes = self.candidates.iter().filter_map(|c| c.next(now, self.care(now, c.pair)));
         let probes = probes.filter(|_| self.keys.is_some());
         probes.chain(self.relay_check(now)).chain(self.deadline).chain(self.round_due()).min()
-    }
-
-    /// Where the next packet goes. P4 doubles its first flight to addresses it has only been told (S10): that is what
-    /// makes its packets P2's first direct ones at a+b+c.
-    pub(crate) fn route(&self, now: Instant, handshaking: bool) -> Route {
-        match self.current {
-            Via::Direct(_) if handshaking => Route::Both,
-            Via::Direct(pair) => {
-                if self.is_in_trouble(now) && self.may_relay() {
-                    Route::Both
-                } else {
-                    Route::Direct(pair)
-                }
-            }
-            // P4 knows P2's first packets by the relay's channel only, so the handshake always needs it.
-            Via::Relay if !self.attached || (!handshaking && self.policy == PathPolicy::DirectOnly) => Route::Hold,
-            Via::Relay => {
-                let told = self.role == Role::P4 && handshaking && !self.candidates.is_empty();
-                if told || self.candidates.iter().any(Candidate::is_heard) { Route::Both } else { Route::Relay }
-            }
-        }
-    }
-
-    /// The addresses to which a packet that goes both ways is doubled; each counts against its budget.
-    pub(crate) fn doubles(&mut self, handshaking: bool) -> Vec<Pair> {
-        if let Via::Direct(pair) = self.current {
-            return vec![pair];
-        }
-        let told = self.role == Role::P4 && handshaking;
-        let due = self.candidates.iter_mut().filter(|candidate| told || candidate.is_heard());
-        due.filter_map(|candidate| candidate.spend().then_some(candidate.pair)).collect()
     }
 
     /// Bytes of UDP payload went out or came in this way.

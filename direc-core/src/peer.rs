@@ -13,12 +13,11 @@ mod nature;
 mod registration;
 mod restraint;
 mod session;
+mod sessions;
 mod shared;
 mod spares;
 mod tunnel;
 mod whereabouts;
-
-pub(crate) use control::close_code;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,8 +34,8 @@ use control::Control;
 use nature::Evidence;
 use registration::Registration;
 use restraint::Restraint;
-use session::{Attachment, Session};
-use shared::{Context, Shared, Trouble};
+use session::Session;
+use shared::{Shared, Trouble};
 use spares::Spares;
 
 use crate::{
@@ -51,7 +50,7 @@ use crate::{
     },
     rng::Rng,
     turns::Turns,
-    wire::{datagram::Tag, message::Register},
+    wire::{close_code, datagram::Tag, message::Register},
 };
 
 /// Sessions at once: connections, and offers under way. Further offers are refused, further connects fail.
@@ -399,53 +398,6 @@ impl Peer {
 
     // Inside.
 
-    fn context(&mut self) -> (&mut BTreeMap<ConnId, Session>, Context<'_>) {
-        let ctx = Context {
-            now: self.now,
-            shared: &self.shared,
-            events: &mut self.events,
-            trouble: &mut self.trouble,
-            spares: &mut self.spares,
-            restraint: &mut self.restraint,
-        };
-        (&mut self.sessions, ctx)
-    }
-
-    fn touch(&mut self, conn: ConnId) {
-        self.dirty.insert(conn);
-        self.sending.join(conn);
-    }
-
-    /// Calls a session, which is then driven and polled again.
-    fn with_session<T>(&mut self, conn: ConnId, call: impl FnOnce(&mut Session, &mut Context<'_>) -> T) -> Option<T> {
-        let (sessions, mut ctx) = self.context();
-        let result = call(sessions.get_mut(&conn)?, &mut ctx);
-        self.touch(conn);
-        Some(result)
-    }
-
-    /// Calls a session with a control connection, as far as both are there; it is then driven and polled again.
-    fn with_control<T>(
-        &mut self,
-        relay: usize,
-        conn: ConnId,
-        call: impl FnOnce(&mut Session, &mut quinn_proto::Connection, &mut Context<'_>) -> T,
-    ) -> Option<T> {
-        self.touch(conn);
-        let mut ctx = Context {
-            now: self.now,
-            shared: &self.shared,
-            events: &mut self.events,
-            trouble: &mut self.trouble,
-            spares: &mut self.spares,
-            restraint: &mut self.restraint,
-        };
-        let control = self.relays.get_mut(relay)?.control.connection()?;
-        let result = call(self.sessions.get_mut(&conn)?, control, &mut ctx);
-        self.index(conn);
-        Some(result)
-    }
-
     /// Drives everything that something happened to, until all is quiet.
     fn drive(&mut self) {
         loop {
@@ -465,101 +417,6 @@ impl Peer {
                 return;
             }
         }
-    }
-
-    fn drive_session(&mut self, conn: ConnId) {
-        let now = self.now;
-        let (sessions, mut ctx) = self.context();
-        let Some(session) = sessions.get_mut(&conn) else { return };
-        session.drive(&mut ctx);
-        let look = session.drive_rounds(&mut ctx);
-        let (over, left, wants) = (session.is_over(), session.take_left(), session.wants_relay(now));
-        if !left.is_empty() {
-            self.leave(conn, left);
-        }
-        if let Some((relay, link)) = look {
-            self.look(conn, relay, link);
-        }
-        if over {
-            return self.remove(conn);
-        }
-        if wants {
-            self.resume(conn);
-        }
-        let Some(session) = self.sessions.get(&conn) else { return };
-        let (queued, timer) = (session.is_queued(now), session.poll_timeout(now));
-        if queued {
-            self.sending.join(conn);
-        }
-        self.set_timer(conn, timer);
-    }
-
-    /// Ends introductions with P3.
-    fn leave(&mut self, conn: ConnId, left: Vec<Attachment>) {
-        for mut attachment in left {
-            if let Some(connection) = self.relays[attachment.relay].control.connection() {
-                attachment.introduction.close(connection);
-            }
-        }
-        self.index(conn);
-    }
-
-    fn set_timer(&mut self, conn: ConnId, timer: Option<(Instant, WakeReason)>) {
-        let old = self.timer_of.get(&conn).copied();
-        if old == timer {
-            return;
-        }
-        if let Some((at, why)) = old {
-            self.timers.remove(&(at, conn, why));
-            self.timer_of.remove(&conn);
-        }
-        if let Some((at, why)) = timer {
-            self.timers.insert((at, conn, why));
-            self.timer_of.insert(conn, (at, why));
-        }
-    }
-
-    fn remove(&mut self, conn: ConnId) {
-        self.set_timer(conn, None);
-        self.offered.remove(&conn);
-        let Some(session) = self.sessions.remove(&conn) else { return };
-        self.spares.retire_all(conn, &mut self.events);
-        self.index(conn);
-        if let Some(tag) = session.tag() {
-            self.by_tag.remove(&tag);
-        }
-        for attachment in session.into_attached() {
-            if let Some(connection) = self.relays[attachment.relay].control.connection() {
-                let mut introduction = attachment.introduction;
-                introduction.close(connection);
-            }
-        }
-        if self.leaving && self.sessions.is_empty() {
-            self.leave_relays();
-        }
-    }
-
-    /// Enters what a session may be found by, and takes out what it is not found by any more.
-    fn index(&mut self, conn: ConnId) {
-        for (relay, stream, channel) in self.entered.remove(&conn).unwrap_or_default() {
-            self.by_stream.remove(&(relay, stream));
-            self.by_channel.remove(&(relay, channel));
-        }
-        let Some(session) = self.sessions.get(&conn) else { return };
-        let entries: Vec<(usize, StreamId, u64)> =
-            session.attached().map(|a| (a.relay, a.introduction.stream_id(), a.channel)).collect();
-        for &(relay, stream, channel) in &entries {
-            self.by_stream.insert((relay, stream), conn);
-            self.by_channel.insert((relay, channel), conn);
-        }
-        if let Some(tag) = session.tag() {
-            self.by_tag.insert(tag, conn);
-        }
-        self.entered.insert(conn, entries);
-    }
-
-    fn close(&mut self, conn: ConnId, code: VarInt, reason: bytes::Bytes) {
-        self.with_session(conn, |session, ctx| session.close(code, reason, ctx));
     }
 }
 

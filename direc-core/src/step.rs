@@ -43,7 +43,7 @@ pub enum Step {
     S6,
     /// A peer's cookie goes to the hole-punch addresses and arrives there. `peer/cookies.rs`, `relay/cookies.rs`
     S7,
-    /// P3 learns a peer's WAN address: the cookie's source echoed. `relay.rs`, `relay/cookies.rs`
+    /// P3 learns a peer's WAN address: the cookie's source echoed. `relay/punch.rs`, `relay/cookies.rs`
     S8,
     /// P3 tells P2 and P4 each other's WAN addresses, on the streams that are there. `relay/introductions.rs`
     S9,

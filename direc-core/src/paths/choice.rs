@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Candidate, Pair, PathEvent, Paths, Via};
+use super::{Candidate, MAX_FRESH, Pair, PathEvent, Paths, Via};
 use crate::{PathPolicy, PathReason};
 
 /// How long punching goes on after a direct path is lost, before it is said that there is none.
@@ -46,12 +46,12 @@ impl Paths {
             None => return None,
         };
         if rested >= silence.saturating_sub(PUNCH_AGAIN * 2) && !self.in_use(now) {
-            self.life.on_died(rested);
+            self.keep_alive.on_died(rested);
         }
         if let Some(candidate) = self.at(pair) {
             candidate.lose(now);
         }
-        self.fresh = super::MAX_FRESH;
+        self.fresh = MAX_FRESH;
         for candidate in self.candidates.iter_mut().filter(|candidate| candidate.pair != pair) {
             candidate.on_other_died(now);
         }

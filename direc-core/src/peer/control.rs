@@ -1,7 +1,10 @@
 //! The control connection to P3: QUIC, with the registration on its first stream; connected again when it is lost.
 
+mod loss;
+mod messages;
 mod pulse;
-mod tunnel;
+mod retry;
+mod ways;
 
 use std::{
     net::SocketAddr,
@@ -10,28 +13,28 @@ use std::{
 };
 
 use bytes::BytesMut;
-use quinn_proto::{
-    Connection, ConnectionError, Dir, EcnCodepoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt,
-};
+use quinn_proto::{Connection, Dir, EcnCodepoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt};
 
+pub(super) use messages::registration;
 use pulse::{Beat, Pulse};
-use tunnel::{By, Ways};
+use ways::{By, Ways};
 
 use crate::{
-    ConfigError, Link, NodeId, PeerName, RefuseReason, RelayError, Transmit,
-    config::{Consent, RelayAddress},
+    ConfigError, Link, RelayError, Transmit,
+    config::RelayAddress,
     drops::DropReason,
     quic::{
         self, Handle, Handled, Quic,
         config::control_transport,
-        stream::{MessageStream, Received},
+        stream::MessageStream,
         tls::{ALPN_RELAY, Tls},
     },
     rng::Rng,
     twice::Twice,
     wire::{
+        close_code,
         datagram::Cookie,
-        message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Observed, Register, Resolve, Resolved},
+        message::{Message, Observed, Register, Resolved},
     },
 };
 
@@ -42,32 +45,6 @@ pub(super) fn slot(index: usize) -> u32 {
 
 /// Introductions that P3 may have open towards this peer at once, as streams: as many as a peer has sessions.
 const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
-/// Hole-punch ports that a relay may name; cookies go to each.
-const MAX_PUNCH_PORTS: usize = 8;
-/// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
-/// The same while connections have no other way than this relay; it doubles after so many tries.
-const URGENT_PAUSE: Duration = Duration::from_millis(60);
-const URGENT_TRIES: u32 = 12;
-/// A relay that wants to be left later than this need not say so.
-const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
-/// After a relay has gone down, its peers come back over this time, and not all at once.
-const COME_BACK: Duration = Duration::from_secs(10);
-
-/// Application close codes of the control connection.
-pub(crate) mod close_code {
-    /// Good-bye, from either side.
-    pub(crate) const GOODBYE: u32 = 0;
-    /// P3: the same key has registered anew.
-    pub(crate) const REPLACED: u32 = 2;
-    /// Either side: what you said makes no sense.
-    pub(crate) const MISBEHAVED: u32 = 3;
-    /// P3: no room.
-    pub(crate) const LIMIT: u32 = 4;
-    /// P3: not allowed any more, and the reason is a [`RefuseReason`](crate::RefuseReason)'s word.
-    pub(crate) const REFUSED: u32 = 5;
-}
 
 /// What the control connection has to tell.
 pub(super) enum ControlEvent {
@@ -191,27 +168,6 @@ impl Control {
         Some(handle)
     }
 
-    /// How long a try may take: as long as the settings say, but where the relay has been reached before, its round trip
-    /// is known, and a packet sent too early is better followed by another one soon.
-    fn patience(&self) -> Duration {
-        match self.rtt.filter(|_| self.urgent) {
-            Some(rtt) => (rtt * 6 + Duration::from_millis(250)) * (1 + self.attempts / URGENT_TRIES),
-            None => self.patience,
-        }
-        .min(self.patience)
-    }
-
-    /// Whether this peer's connections have no other way.
-    pub(super) fn set_urgent(&mut self, now: Instant, urgent: bool) {
-        if urgent && !self.urgent {
-            self.attempts = 0;
-            if let State::Waiting { until } = &mut self.state {
-                *until = (*until).min(now + self.rng.vary(URGENT_PAUSE));
-            }
-        }
-        self.urgent = urgent;
-    }
-
     /// Asks whether the relay is still there; without an answer for some seconds it counts as lost.
     pub(super) fn check(&mut self, now: Instant) {
         if self.is_registered() && self.pulse.ask(now, self.rtt) {
@@ -260,19 +216,6 @@ impl Control {
         self.insist(now);
     }
 
-    /// Tells P3 this peer's addresses on its machine's own networks.
-    pub(super) fn set_local(&mut self, local: &[SocketAddr]) {
-        let local: Vec<SocketAddr> = local.iter().copied().take(MAX_ADDRESSES).collect();
-        if self.local != local {
-            self.local = local;
-            self.say_local();
-        }
-    }
-
-    fn say_local(&mut self) {
-        self.say(&Message::Local(Local { addresses: self.local.clone() }));
-    }
-
     pub(super) fn is_registered(&self) -> bool {
         matches!(self.state, State::Registered { .. })
     }
@@ -303,29 +246,6 @@ impl Control {
         match &self.state {
             State::Registered { handle, .. } => self.quic.get_mut(*handle),
             State::Connecting { .. } | State::Registering { .. } | State::Waiting { .. } | State::Over => None,
-        }
-    }
-
-    /// Tells P3 that this cookie is about to arrive (S7); `aside`, from another socket than the main one.
-    pub(super) fn expect(&mut self, cookie: Cookie, aside: bool) {
-        self.say(&Message::Expect(Expect { cookie, aside }));
-    }
-
-    /// Asks P3 for a packet from its knock port.
-    pub(super) fn ask_to_knock(&mut self, cookie: Cookie) {
-        self.say(&Message::Knock(Knock { cookie }));
-    }
-
-    /// Asks P3 who is called so.
-    pub(super) fn resolve(&mut self, name: PeerName) {
-        self.say(&Message::Resolve(Resolve { name }));
-    }
-
-    fn say(&mut self, message: &Message) {
-        if let State::Registered { handle, stream } = &mut self.state
-            && let Some(connection) = self.quic.get_mut(*handle)
-        {
-            stream.send(connection, message);
         }
     }
 
@@ -445,13 +365,6 @@ impl Control {
         }
     }
 
-    fn is_registration(&self, id: StreamId) -> bool {
-        match &self.state {
-            State::Registering { stream, .. } | State::Registered { stream, .. } => stream.id() == id,
-            State::Connecting { .. } | State::Waiting { .. } | State::Over => false,
-        }
-    }
-
     fn on_connected(&mut self, now: Instant, handle: Handle) {
         self.on_connected_by(now);
         let Some(connection) = self.quic.get_mut(handle) else { return };
@@ -463,145 +376,12 @@ impl Control {
         self.state = State::Registering { handle, stream, deadline: now + self.patience() };
     }
 
-    fn on_registration(&mut self, now: Instant, handle: Handle) {
-        loop {
-            let (State::Registering { stream, .. } | State::Registered { stream, .. }) = &mut self.state else {
-                return;
-            };
-            let Some(connection) = self.quic.get_mut(handle) else { return };
-            match stream.receive(connection) {
-                None => return,
-                Some(Received::Message(message)) => self.on_message(now, handle, message),
-                Some(Received::Ended) => return self.misbehaved(now, "ended the registration"),
-                Some(Received::Bad(_)) => return self.misbehaved(now, "sent what is no message"),
-            }
-        }
-    }
-
-    fn on_message(&mut self, now: Instant, handle: Handle, message: Message) {
-        match (std::mem::replace(&mut self.state, State::Over), message) {
-            (State::Registering { stream, .. }, Message::Registered(registered)) => {
-                self.attempts = 0;
-                self.rtt = self.quic.get(handle).map(Connection::rtt);
-                self.state = State::Registered { handle, stream };
-                let named = registered.punch_ports.into_iter().filter(|&port| port != 0);
-                let punch_ports: Vec<u16> = named.take(MAX_PUNCH_PORTS).collect();
-                if punch_ports.is_empty() {
-                    return self.misbehaved(now, "named no hole-punch port");
-                }
-                if !self.local.is_empty() {
-                    self.say_local();
-                }
-                self.events.push(ControlEvent::Registered { punch_ports, knock_port: registered.knock_port });
-                self.tell_way();
-                self.feel_soon(now);
-            }
-            (state @ State::Registered { .. }, Message::Observed(observed)) => {
-                self.state = state;
-                self.events.push(ControlEvent::Observed(observed));
-            }
-            (state @ State::Registered { .. }, Message::Seen(seen)) => {
-                self.state = state;
-                self.events.push(ControlEvent::Seen(seen.address));
-            }
-            (state @ State::Registered { .. }, Message::Knocked(knock)) => {
-                self.state = state;
-                self.events.push(ControlEvent::Knocked(knock.cookie));
-            }
-            (state @ State::Registered { .. }, Message::Resolved(resolved)) => {
-                self.state = state;
-                self.events.push(ControlEvent::Resolved(resolved));
-            }
-            (state @ State::Registered { .. }, Message::Drain(drain)) => {
-                self.state = state;
-                let within = Duration::from_millis(drain.within_ms).min(LONGEST_DRAIN);
-                self.events.push(ControlEvent::Draining(within));
-            }
-            (state, Message::Refused(refused)) => {
-                self.state = state;
-                self.lose(now, RelayError::Refused(refused.reason));
-            }
-            (state, _) => {
-                self.state = state;
-                self.misbehaved(now, "sent a message that does not belong here");
-            }
-        }
-    }
-
-    fn misbehaved(&mut self, now: Instant, what: &'static str) {
-        self.lose(now, RelayError::Misbehaved(what));
-    }
-
-    /// Somebody else, with the right to, found the relay's messages to make no sense.
-    pub(super) fn blame(&mut self, now: Instant, what: &'static str) {
-        self.misbehaved(now, what);
-    }
-
-    fn relay_error(&self, reason: &ConnectionError) -> RelayError {
-        let registered = self.is_registered();
-        match reason {
-            ConnectionError::ApplicationClosed(close) => {
-                if close.error_code == VarInt::from_u32(close_code::REPLACED) {
-                    RelayError::Replaced
-                } else if close.error_code == VarInt::from_u32(close_code::LIMIT) {
-                    RelayError::Refused(RefuseReason::Limit)
-                } else if close.error_code == VarInt::from_u32(close_code::REFUSED) {
-                    RelayError::Refused(RefuseReason::of_word(&close.reason).unwrap_or(RefuseReason::Other))
-                } else {
-                    RelayError::Closed { reason: quic::printable(&close.reason) }
-                }
-            }
-            // Our own verifier's alert: the key that was proven is not the pinned one.
-            ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => {
-                RelayError::WrongKey { expected: self.relay.key }
-            }
-            ConnectionError::TimedOut | ConnectionError::Reset if registered => RelayError::Lost,
-            ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience() },
-            other => RelayError::Closed { reason: quic::close_reason(other).to_string() },
-        }
-    }
-
-    fn lose(&mut self, now: Instant, error: RelayError) {
-        if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle))
-            && !connection.is_closed()
-        {
-            let code =
-                if matches!(error, RelayError::Misbehaved(_)) { close_code::MISBEHAVED } else { close_code::GOODBYE };
-            connection.close(now, VarInt::from_u32(code), bytes::Bytes::new());
-        }
-        self.end_ways(now, error.is_final());
-        // Short tries one after the other are one long one to the program.
-        let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
-        self.pulse = Pulse::default();
-        self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
-        if news || error.is_final() {
-            self.events.push(ControlEvent::Lost(error));
-        }
-    }
-
-    /// Backed off without end, and never in step with others that lost the same relay.
-    fn pause(&mut self) -> Duration {
-        let (first, doublings) = match self.urgent {
-            true => (URGENT_PAUSE, self.attempts / URGENT_TRIES),
-            false => (FIRST_PAUSE, self.attempts),
-        };
-        let full = first.saturating_mul(1 << doublings.min(16)).min(LAST_PAUSE);
-        self.attempts = self.attempts.saturating_add(1);
-        self.rng.vary(full)
-    }
-
     pub(super) fn shutdown(&mut self, now: Instant) {
         self.end_ways(now, false);
         if let Some(connection) = self.current().and_then(|handle| self.quic.get_mut(handle)) {
             connection.close(now, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
         }
         self.state = State::Over;
-    }
-
-    /// Leaves a relay that asked for it, and comes back some time after `until`.
-    pub(super) fn leave(&mut self, now: Instant, until: Instant) {
-        self.lose(now, RelayError::Closed { reason: "left as it asked: it is going down".into() });
-        self.state = State::Waiting { until: until.max(now) + self.rng.vary(COME_BACK) };
     }
 
     /// What is said in the next moment is waited for, here or by another peer.
@@ -634,17 +414,5 @@ impl Control {
             State::Over => None,
         };
         (self.quic.poll_timeout(), own.into_iter().chain(self.next_way()).min())
-    }
-}
-
-/// What P3 is told of whom this peer accepts. Who does not fit is asked for, never let in unasked.
-pub(super) fn registration(consent: &Consent, instance: [u8; 8]) -> Register {
-    let instance = Some(instance.into());
-    let told = |ids: &[NodeId]| ids.iter().copied().take(MAX_CONSENTS).collect();
-    match consent {
-        Consent::Closed => Register { listen: false, any: false, ids: Vec::new(), instance, token: None },
-        Consent::Ask => Register { listen: true, any: false, ids: Vec::new(), instance, token: None },
-        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids), instance, token: None },
-        Consent::Any => Register { listen: true, any: true, ids: Vec::new(), instance, token: None },
     }
 }

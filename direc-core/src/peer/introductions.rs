@@ -72,7 +72,7 @@ impl Peer {
             },
             Arrived::Ended => {}
             Arrived::Misbehaved => {
-                registration.control.blame(self.now, "opened a stream for something other than an offer");
+                registration.control.misbehaved(self.now, "opened a stream for something other than an offer");
             }
         }
     }
@@ -84,7 +84,7 @@ impl Peer {
         let Some(&conn) = self.by_stream.get(&(relay, id)) else { return };
         let received = self.with_control(relay, conn, |session, control, ctx| session.receive(relay, id, control, ctx));
         if let Some(Err(what)) = received {
-            self.relays[relay].control.blame(self.now, what);
+            self.relays[relay].control.misbehaved(self.now, what);
         }
         self.initiate(conn);
     }

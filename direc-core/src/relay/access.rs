@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::{Relay, registry::PeerEntry};
 use crate::{
     NodeId, RefuseReason, RelayEvent,
-    peer::close_code,
     quic::Handle,
     token::{AccessToken, TokenHash},
+    wire::close_code,
 };
 
 /// What a peer may do at a relay.

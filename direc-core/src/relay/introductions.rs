@@ -13,8 +13,8 @@ use super::{
     cookies::Owner,
     directness::{DirectTimes, Traffic},
     introduction::{End, Introduction, Side, State},
-    refuse,
     registry::Registry,
+    streams::refuse,
 };
 use crate::{
     RefuseReason, RelayEvent,
@@ -325,10 +325,6 @@ impl Relay {
                 (_, Some(Received::Bad(_))) => return self.dismiss_for_misbehaving(handle),
             }
         }
-    }
-
-    fn dismiss_for_misbehaving(&mut self, handle: Handle) {
-        self.dismiss(handle, crate::peer::close_code::MISBEHAVED, b"a message that does not belong there");
     }
 
     /// S6: P2 learns that P4 has accepted, and both learn each other's addresses (S9).

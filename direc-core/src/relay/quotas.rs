@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{NodeId, RefuseReason};
+use super::Relay;
+use crate::{NodeId, RefuseReason, quic::Handle};
 
 /// Keys that one scope remembers. Beyond it, those are forgotten that have used least: keys cost nothing to make, and
 /// whoever makes many must not clear the one that has used much.
@@ -202,6 +203,19 @@ impl Meters {
     /// Whether anything to speak of is left of the volume: an introduction that could carry no packet is none.
     pub(super) fn has_volume(&mut self, now: Instant, quotas: &Quotas, who: Payer) -> Result<(), RefuseReason> {
         self.bytes.check(now, &quotas.relayed_bytes, who, ONE_PACKET)
+    }
+}
+
+impl Relay {
+    /// From now on so much is given; what has been used counts.
+    pub fn set_quotas(&mut self, now: Instant, quotas: Quotas) {
+        self.advance(now);
+        self.config.quotas = quotas;
+    }
+
+    /// Whom it is counted for what this connection asks.
+    pub(super) fn payer(&self, handle: Handle) -> Option<Payer> {
+        self.registry.get(handle).map(|entry| Payer::new(entry.id, self.tunnels.remote(entry.address).ip()))
     }
 }
 

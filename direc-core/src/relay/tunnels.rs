@@ -8,8 +8,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Instant,
 };
 
+use super::Relay;
 use crate::{Link, Transmit, drops::DropReason};
 
 /// Discard-only addresses, 100::/64.
@@ -77,6 +79,22 @@ impl Tunnels {
             Some(number) => Transmit { link: Link::Tunnel(number), remote: self.remote(out.remote), ..out },
             None => out,
         }
+    }
+}
+
+impl Relay {
+    /// A peer has opened the tunnel of this number, from `remote`: datagrams come and go by
+    /// [`Link::Tunnel`] from now on. No number is used twice.
+    pub fn tunnel_up(&mut self, now: Instant, number: u32, remote: SocketAddr) {
+        self.advance(now);
+        self.tunnels.up(number, remote);
+    }
+
+    /// That tunnel is gone. Its peer's control connection goes on by another one, or by UDP, if the peer comes back in
+    /// time.
+    pub fn tunnel_lost(&mut self, now: Instant, number: u32) {
+        self.advance(now);
+        self.tunnels.lost(number);
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 
 use quinn_proto::{ConnectionError, ConnectionHandle, VarInt};
 
-use super::{Control, ControlEvent, State, close_code};
-use crate::{Link, RelayError, quic::Handle, rng::Rng};
+use super::{Control, ControlEvent, State};
+use crate::{Link, RelayError, quic::Handle, rng::Rng, wire::close_code};
 
 /// How long UDP has for itself before a tunnel is asked for, where the round trip is not known.
 const HEAD_START: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! How long the NATs in front keep a silent binding, as far as it has been found out.
+//! How long a direct path may rest between keep-alives, as far as it has been found out.
 //!
 //! RFC 4787 (REQ-5) asks NATs for two minutes; many give 30 s, some less. So the pause between keep-alives begins below
 //! 30 s, grows as long as silences of its length are survived, and stays below the first one that was not.
@@ -12,21 +12,21 @@ const SHORTEST: Duration = Duration::from_secs(4);
 /// None is longer: below RFC 4787's two minutes.
 const LONGEST: Duration = Duration::from_secs(100);
 
-/// The life of a binding.
+/// What is known of how long the NATs in front of both sides keep a silent binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BindingLife {
+pub(super) struct KeepAlive {
     pause: Duration,
     /// A silence that was not survived, or the longest that is tried.
     limit: Duration,
 }
 
-impl Default for BindingLife {
+impl Default for KeepAlive {
     fn default() -> Self {
         Self { pause: FIRST_PAUSE, limit: LONGEST }
     }
 }
 
-impl BindingLife {
+impl KeepAlive {
     /// The pause between keep-alives.
     pub(super) fn pause(&self) -> Duration {
         self.pause
@@ -58,7 +58,7 @@ mod tests {
 
     /// Keep-alives through a NAT that forgets after `life`: the pauses, and how many bindings were lost.
     fn run(life: u64) -> (Duration, u32) {
-        let (life, mut found, mut lost) = (Duration::from_secs(life), BindingLife::default(), 0);
+        let (life, mut found, mut lost) = (Duration::from_secs(life), KeepAlive::default(), 0);
         for _ in 0..100 {
             if found.pause() < life {
                 found.on_survived(found.pause());
