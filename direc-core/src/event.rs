@@ -8,7 +8,7 @@ use std::{
 use quinn_proto::{EcnCodepoint, StreamEvent};
 
 use crate::{
-    CloseReason, ConnectError, DirectFailure, Nature, NodeId, PeerName, PortMapping, RefuseReason, RelayError,
+    CloseReason, ConnectError, DirectFailure, Nature, NodeId, PeerName, PortMapping, Rate, RefuseReason, RelayError,
     step::{Role, Step},
 };
 
@@ -216,6 +216,19 @@ pub enum PeerEvent {
         relay: SocketAddr,
         /// By then it wants to be left.
         within: Duration,
+    },
+    /// A relay drops packets of this peer's that it was to pass on: they go beyond a quota. Said with the first of them,
+    /// and then once a minute at most while it lasts.
+    OverQuota {
+        /// Which relay.
+        relay: SocketAddr,
+        /// Whose quota it is: [`RefuseReason::PeerQuota`], [`RefuseReason::AddressQuota`] or
+        /// [`RefuseReason::TotalQuota`].
+        reason: RefuseReason,
+        /// So many bytes are given in such a time; by the relay's word, in milliseconds.
+        rate: Rate,
+        /// Packets dropped since this was last said.
+        dropped: u64,
     },
     /// A tunnel to a relay is wanted, because UDP does not answer, or not any more. While it is wanted the runtime
     /// makes it, makes it anew when it has broken, and says so with [`Peer::tunnel_up`](crate::Peer::tunnel_up) and

@@ -167,3 +167,41 @@ fn relayed_bytes_beyond_the_quota_are_dropped_and_counted_and_no_introduction_be
     let (_, error) = world.until(ms(5000), |world| world.failed(P2));
     assert_eq!(error, ConnectError::RelayRefused(RefuseReason::AddressQuota));
 }
+
+#[test]
+fn who_sends_more_than_the_relay_passes_on_is_told_the_quota_at_once_and_then_once_a_minute() {
+    let rate = Rate { amount: 20_000, per: Duration::from_secs(1) };
+    let relayed_rate = Scopes { peer: Some(rate), ..Scopes::default() };
+    let mut world = world(Some(token(7)), &[(7, FINDS)], Quotas { relayed_rate, ..Quotas::default() });
+    world.warm();
+    let conn = world.connect_with(P2, P4, ConnectOptions::with_policy(PathPolicy::RelayOnly));
+    world.until(ms(1000), |world| world.connected(P2));
+    let told = |world: &World, peer: usize| -> Vec<(RefuseReason, Rate, u64)> {
+        let events = world.hosts[peer].events.iter();
+        events
+            .filter_map(|(_, event)| match event {
+                Event::Peer(PeerEvent::OverQuota { reason, rate, dropped, .. }) => Some((*reason, *rate, *dropped)),
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(told(&world, P2), [], "within it nothing is said");
+    let id = world.peer(P2).connection(conn).unwrap().open(quic_types::Dir::Bi).unwrap();
+    let mut bulk = bytes::Bytes::from(vec![0; 5_000_000]);
+    for seconds in 0..90 {
+        let written = world.peer(P2).connection(conn).unwrap().write(id, &mut [bulk.clone()]);
+        bulk = bulk.slice(written.unwrap_or(0)..);
+        world.run(ms(1000));
+        let told = told(&world, P2);
+        assert!(told.len() <= 1 + seconds / 60, "after {seconds} s: {told:?}");
+    }
+    let told_p2 = told(&world, P2);
+    assert_eq!(told_p2.len(), 2, "{told_p2:?}");
+    assert!(
+        told_p2.iter().all(|&(reason, given, _)| (reason, given) == (RefuseReason::PeerQuota, rate)),
+        "{told_p2:?}"
+    );
+    assert!(told_p2[0].2 > 0 && told_p2[1].2 > told_p2[0].2, "what was dropped in between is in it: {told_p2:?}");
+    assert_eq!(told(&world, P4), [], "who only receives has not gone beyond anything");
+    assert!(world.peer(P2).is_registered(), "and nothing has ended by it");
+}

@@ -232,6 +232,9 @@ impl PeerMachine {
             PeerEvent::RelayDraining { relay, within } => {
                 self.feed.publish(now, &PeerNews::RelayDraining { relay, within }, wakes);
             }
+            PeerEvent::OverQuota { relay, reason, rate, dropped } => {
+                self.feed.publish(now, &PeerNews::OverQuota { relay, reason, rate, dropped }, wakes);
+            }
             PeerEvent::Resolved { relay, name, id } => {
                 self.on_resolved(relay, &name, id);
                 wakes.ring(&self.signals.relay);

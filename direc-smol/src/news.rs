@@ -8,7 +8,7 @@ use std::{
 };
 
 use direc_core::{
-    ConnId, DirectFailure, Nature, NodeId, Path, PathReason, PortMapping, RefuseReason, RelayError, StepTaken,
+    ConnId, DirectFailure, Nature, NodeId, Path, PathReason, PortMapping, Rate, RefuseReason, RelayError, StepTaken,
 };
 
 use crate::{
@@ -50,6 +50,18 @@ pub enum PeerNews {
         relay: SocketAddr,
         /// By then it wants to be left.
         within: Duration,
+    },
+    /// A relay drops packets of this peer's that it was to pass on: they go beyond a quota. Said with the first of them,
+    /// and then once a minute at most while it lasts.
+    OverQuota {
+        /// Which relay.
+        relay: SocketAddr,
+        /// Whose quota it is: one peer's, one address's, or that of all together.
+        reason: RefuseReason,
+        /// So many bytes are given in such a time.
+        rate: Rate,
+        /// Packets dropped since this was last said.
+        dropped: u64,
     },
     /// The way to a relay is another one than before.
     Way {

@@ -80,6 +80,19 @@ pub enum Event {
         /// By then.
         within_ms: f64,
     },
+    /// A relay drops packets that it was to pass on, for a quota. Said once a minute at most.
+    OverQuota {
+        /// Its address.
+        relay: String,
+        /// Whose quota it is: `peer-quota`, `address-quota` or `total-quota`.
+        quota: String,
+        /// So many bytes are given …
+        bytes: u64,
+        /// … in so many seconds.
+        seconds: f64,
+        /// Packets dropped since this was last said.
+        dropped: u64,
+    },
     /// The way to a relay is another one than before.
     RelayWay {
         /// Its address.

@@ -94,3 +94,17 @@ fn who_asks_for_more_introductions_than_the_quota_hears_so() {
     let second = ping(&folder, &url, &flags, &nobody);
     assert!(second.errors.contains("used up"), "{}", second.errors);
 }
+
+#[test]
+fn who_sends_more_through_the_relay_than_its_quota_hears_which_one_it_is() {
+    let folder = Folder::new();
+    let (_relay, url, _) = relay(&folder, "quotas.relayed_rate_per_peer = '100k/second'\n");
+    let mut server =
+        start(&folder, PEER, &["--relay", &url, "--key", "server.key", "--json", "serve", "--allow", "any"]);
+    let id = server.until("ready").pop().unwrap()["id"].as_str().unwrap().to_owned();
+    let flags = ["--relay", &url, "--json", "bench", &id, "--path", "relay", "--up"];
+    let mut bench = start(&folder, PEER, &flags);
+    let told = bench.until("over_quota").pop().unwrap();
+    bench.until_said("drops packets beyond 100.0 kB/s: its quota for one peer (");
+    assert_eq!((&told["quota"], &told["bytes"]), (&"peer-quota".into(), &100_000.into()));
+}

@@ -51,6 +51,7 @@ impl App {
             | PeerEvent::Warm { .. }
             | PeerEvent::Unanswered { .. }
             | PeerEvent::RelayDraining { .. }
+            | PeerEvent::OverQuota { .. }
             | PeerEvent::Resolved { .. }
             | PeerEvent::Observed { .. } => {}
             PeerEvent::RelayLost { error, .. } => self.gave_up |= error.is_final(),

@@ -256,6 +256,7 @@ impl Puppet {
                     | Message::Drain(_)
                     | Message::Resolve(_)
                     | Message::Resolved(_)
+                    | Message::OverQuota(_)
                     | Message::Registered(_)
                     | Message::Observed(_)
                     | Message::Accept
@@ -357,6 +358,12 @@ impl Puppet {
     /// A message of a kind that came later.
     fn late_message(&mut self, kind: u8, draw: &mut Draw<'_>) -> Message {
         match kind % 3 {
+            _ if kind == 252 => Message::OverQuota(OverQuota {
+                reason: RefuseReason::AddressQuota,
+                bytes: u64::from_be_bytes(bytes(draw)),
+                per_ms: u64::from_be_bytes(bytes(draw)),
+                dropped: u64::from(draw()),
+            }),
             _ if kind == 253 => Message::Knock(Knock { cookie: self.cookie(draw) }),
             _ if kind == 254 => Message::Knocked(Knock { cookie: self.cookie(draw) }),
             0 => {
@@ -378,11 +385,19 @@ impl Puppet {
                 let flags = draw();
                 let ids = (0..draw() % 4).map(|_| self.id(draw)).collect();
                 let token = (flags & 192 == 192).then(|| AccessToken::from_random(bytes(draw)));
-                Message::Register(Register { listen: flags & 1 == 0, any: flags & 2 == 0, ids, instance: None, token })
+                Message::Register(Register {
+                    listen: flags & 1 == 0,
+                    any: flags & 2 == 0,
+                    ids,
+                    instance: None,
+                    token,
+                    knows: Knows::PEER,
+                })
             }
             1 => Message::Registered(Registered {
                 punch_ports: (0..draw() % 12).map(|_| 4434 + u16::from(draw() % 3)).collect(),
                 knock_port: (kind >= 128).then_some(4436),
+                knows: Knows::RELAY,
             }),
             2 => Message::Expect(Expect { cookie: self.cookie(draw), aside: false }),
             3 => {

@@ -34,7 +34,7 @@ use crate::{
     wire::{
         close_code,
         datagram::Cookie,
-        message::{Message, Observed, Register, Resolved},
+        message::{Knows, Message, Observed, OverQuota, Register, Resolved},
     },
 };
 
@@ -59,6 +59,8 @@ pub(super) enum ControlEvent {
     Knocked(Cookie),
     /// The relay knows this name, or does not.
     Resolved(Resolved),
+    /// The relay has dropped packets of this peer's.
+    OverQuota(OverQuota),
     /// The relay asks to be left within that time.
     Draining(Duration),
     Lost(RelayError),
@@ -100,6 +102,7 @@ pub(super) struct Control {
     relay: RelayAddress,
     tls: Tls,
     register: Register,
+    relay_knows: Knows,
     rng: Rng,
     state: State,
     attempts: u32,
@@ -132,6 +135,7 @@ impl Control {
             relay,
             tls,
             register,
+            relay_knows: Knows::default(),
             rng,
             state: State::Waiting { until: now },
             attempts: 0,

@@ -19,13 +19,13 @@ use super::{
     shared::StepAbout,
 };
 use crate::{
-    ConnId, Link, PeerEvent, PeerName, RelayError,
+    ConnId, Link, PeerEvent, PeerName, Rate, RelayError,
     drops::DropReason,
     quic::tls::late_token,
     step::{Role, Step},
     wire::{
         datagram::{Cookie, Token},
-        message::Observed,
+        message::{Observed, OverQuota},
     },
 };
 
@@ -102,6 +102,7 @@ impl Peer {
             ControlEvent::Seen(address) => self.on_seen(relay, address),
             ControlEvent::Knocked(cookie) => self.relays[relay].knock.on_knocked(self.now, &cookie),
             ControlEvent::Resolved(resolved) => self.on_resolved(relay, resolved),
+            ControlEvent::OverQuota(over) => self.on_over_quota(relay, &over),
             ControlEvent::Draining(within) => self.on_draining(relay, within),
             ControlEvent::Tunnel { wanted } => self.events.push_back(PeerEvent::Tunnel { relay, wanted }),
             ControlEvent::Way(link) => self.on_way(relay, link),
@@ -271,6 +272,12 @@ impl Peer {
             self.relays[relay].warm = true;
             self.events.push_back(PeerEvent::Warm { relay: address });
         }
+    }
+
+    fn on_over_quota(&mut self, relay: usize, over: &OverQuota) {
+        let OverQuota { reason, bytes: amount, per_ms, dropped } = *over;
+        let rate = Rate { amount, per: Duration::from_millis(per_ms) };
+        self.events.push_back(PeerEvent::OverQuota { relay: self.shared.relay(relay), reason, rate, dropped });
     }
 
     /// The relay asks to be left.

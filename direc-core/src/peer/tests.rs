@@ -15,12 +15,12 @@ use crate::{
         self, Handle, Handled, Quic,
         config::{client, control_transport, endpoint, peer_transport, server},
         controller::Ledger,
-        stream::MessageStream,
+        stream::{MessageStream, Received},
         tls::{ALPN_PEER, ALPN_RELAY},
     },
     wire::{
         datagram::{Datagram, RELAYED_HEADER},
-        message::{Addresses, GoAhead, Message, Observed, Offer, Refused, Registered},
+        message::{Addresses, GoAhead, Knows, Message, Observed, Offer, Refused, Registered},
     },
 };
 
@@ -72,7 +72,7 @@ impl Pair {
     fn registered(consent: Consent) -> Self {
         let mut pair = Self::new(consent);
         pair.run();
-        pair.say(0, &Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: None }));
+        pair.say(0, &registered(vec![4434, 4435]));
         pair.run();
         assert!(pair.peer.is_registered());
         pair
@@ -207,6 +207,25 @@ fn go_ahead() -> Message {
     Message::GoAhead(GoAhead { introduction: 1, secret: [2; 32], accepted: true })
 }
 
+/// The answer to a registration, of a relay from before there were names.
+fn registered(punch_ports: Vec<u16>) -> Message {
+    Message::Registered(Registered { punch_ports, knock_port: None, knows: Knows::default() })
+}
+
+#[test]
+fn a_relay_that_does_not_say_that_it_knows_names_is_not_asked_for_one() {
+    let mut pair = Pair::registered(Consent::Any);
+    let name: crate::PeerName = "office".parse().unwrap();
+    pair.peer.resolve(pair.now, &name);
+    pair.run();
+    let nobody = |event: &PeerEvent| matches!(event, PeerEvent::Resolved { id: None, .. });
+    assert_eq!(pair.events.iter().filter(|event| nobody(event)).count(), 1);
+    let connection = pair.liar.quic.get_mut(pair.liar.handle.unwrap()).unwrap();
+    let heard = std::iter::from_fn(|| pair.liar.streams[0].receive(connection));
+    let asked = |heard: Received| matches!(heard, Received::Message(Message::Resolve(_)));
+    assert!(!heard.into_iter().any(asked));
+}
+
 #[test]
 fn a_registration_answered_with_nonsense_blames_the_relay() {
     for nonsense in [observed(), Message::Accept, offer(9), go_ahead()] {
@@ -233,13 +252,13 @@ fn bytes_that_are_no_message_blame_the_relay() {
 fn hole_punch_ports_that_cannot_be_are_not_sent_to() {
     let mut pair = Pair::new(Consent::Any);
     pair.run();
-    pair.say(0, &Message::Registered(Registered { punch_ports: vec![0, 0], knock_port: None }));
+    pair.say(0, &registered(vec![0, 0]));
     pair.run();
     assert!(matches!(pair.lost(), Some(RelayError::Misbehaved(_))), "{:?}", pair.lost());
 
     let mut pair = Pair::new(Consent::Any);
     pair.run();
-    pair.say(0, &Message::Registered(Registered { punch_ports: (0..1000).collect(), knock_port: None }));
+    pair.say(0, &registered((0..1000).collect()));
     let mut ports = std::collections::BTreeSet::new();
     let mut buf = Vec::new();
     for _ in 0..3 {

@@ -117,7 +117,10 @@ impl Relay {
         let Route { from: sender, to, channel } = route;
         let (packets, bytes) = (run.packets() as u64, run.inner_bytes() as u64);
         let payer = self.payer(sender).ok_or(DropReason::UnknownChannel)?;
-        self.meters.relay(self.now, &self.config.quotas, payer, bytes).map_err(|_| DropReason::Quota)?;
+        if let Err(exceeded) = self.meters.relay(self.now, &self.config.quotas, payer, bytes) {
+            self.on_exceeded(sender, exceeded, packets);
+            return Err(DropReason::Quota);
+        }
         let entry = self.registry.get_mut(to).ok_or(DropReason::UnknownChannel)?;
         if !entry.may_receive(self.now, bytes) {
             return Err(DropReason::UnprovenAddress);

@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::Relay;
-use crate::{NodeId, RefuseReason, quic::Handle};
+use crate::{
+    NodeId, RefuseReason,
+    quic::Handle,
+    wire::message::{Message, OverQuota},
+};
 
 /// Keys that one scope remembers. Beyond it, those are forgotten that have used least: keys cost nothing to make, and
 /// whoever makes many must not clear the one that has used much.
@@ -64,6 +68,19 @@ pub struct Quotas {
     pub relayed_bytes: Scopes,
     /// Relayed bytes over a short time, of who sends them: a bandwidth.
     pub relayed_rate: Scopes,
+}
+
+/// The quota that would not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exceeded {
+    reason: RefuseReason,
+    rate: Rate,
+}
+
+impl From<Exceeded> for RefuseReason {
+    fn from(exceeded: Exceeded) -> Self {
+        exceeded.reason
+    }
 }
 
 /// The reason that names the scope.
@@ -163,16 +180,20 @@ impl Meter {
     /// Takes `amount` from all three buckets; from none if one is empty.
     pub(super) fn take(&mut self, now: Instant, scopes: &Scopes, who: Payer, amount: u64) -> Result<(), RefuseReason> {
         self.check(now, scopes, who, amount)?;
-        for (buckets, key, rate, _) in self.parts(scopes, who) {
-            buckets.take(now, key, rate, amount);
-        }
+        self.spend(now, scopes, who, amount);
         Ok(())
     }
 
+    fn spend(&mut self, now: Instant, scopes: &Scopes, who: Payer, amount: u64) {
+        for (buckets, key, rate, _) in self.parts(scopes, who) {
+            buckets.take(now, key, rate, amount);
+        }
+    }
+
     /// Whether `amount` may be taken.
-    fn check(&mut self, now: Instant, scopes: &Scopes, who: Payer, amount: u64) -> Result<(), RefuseReason> {
+    fn check(&mut self, now: Instant, scopes: &Scopes, who: Payer, amount: u64) -> Result<(), Exceeded> {
         let empty = self.parts(scopes, who).find(|(buckets, key, rate, _)| !buckets.has(now, key, *rate, amount));
-        empty.map_or(Ok(()), |(.., scope)| Err(reason(scope)))
+        empty.map_or(Ok(()), |(.., rate, scope)| Err(Exceeded { reason: reason(scope), rate }))
     }
 
     fn parts(&mut self, scopes: &Scopes, who: Payer) -> impl Iterator<Item = (&mut Buckets, Key, Rate, Scope)> {
@@ -194,15 +215,17 @@ pub(super) struct Meters {
 
 impl Meters {
     /// Whether these bytes may be relayed for `who`.
-    pub(super) fn relay(&mut self, now: Instant, quotas: &Quotas, who: Payer, bytes: u64) -> Result<(), RefuseReason> {
+    pub(super) fn relay(&mut self, now: Instant, quotas: &Quotas, who: Payer, bytes: u64) -> Result<(), Exceeded> {
         self.bytes.check(now, &quotas.relayed_bytes, who, bytes)?;
-        self.rate.take(now, &quotas.relayed_rate, who, bytes)?;
-        self.bytes.take(now, &quotas.relayed_bytes, who, bytes)
+        self.rate.check(now, &quotas.relayed_rate, who, bytes)?;
+        self.rate.spend(now, &quotas.relayed_rate, who, bytes);
+        self.bytes.spend(now, &quotas.relayed_bytes, who, bytes);
+        Ok(())
     }
 
     /// Whether anything to speak of is left of the volume: an introduction that could carry no packet is none.
     pub(super) fn has_volume(&mut self, now: Instant, quotas: &Quotas, who: Payer) -> Result<(), RefuseReason> {
-        self.bytes.check(now, &quotas.relayed_bytes, who, ONE_PACKET)
+        Ok(self.bytes.check(now, &quotas.relayed_bytes, who, ONE_PACKET)?)
     }
 }
 
@@ -211,6 +234,15 @@ impl Relay {
     pub fn set_quotas(&mut self, now: Instant, quotas: Quotas) {
         self.advance(now);
         self.config.quotas = quotas;
+    }
+
+    /// Packets of this peer's are dropped: it is told so once in a while, if it takes such news.
+    pub(super) fn on_exceeded(&mut self, sender: Handle, exceeded: Exceeded, packets: u64) {
+        let entry = self.registry.get_mut(sender);
+        let Some(dropped) = entry.and_then(|entry| entry.on_over_quota(self.now, packets)) else { return };
+        let Exceeded { reason, rate } = exceeded;
+        let per_ms = u64::try_from(rate.per.as_millis()).unwrap_or(u64::MAX);
+        self.say(sender, &Message::OverQuota(OverQuota { reason, bytes: rate.amount, per_ms, dropped }));
     }
 
     /// Whom it is counted for what this connection asks.

@@ -11,7 +11,7 @@ use crate::{
     },
     wire::{
         close_code,
-        message::{Message, Register, Registered, Seen},
+        message::{Knows, Message, Register, Registered, Seen},
     },
 };
 
@@ -31,7 +31,7 @@ impl Relay {
         };
         let replaced = self.registry.register(handle, register, admitted);
         let (punch_ports, knock_port) = (self.config.punch_ports.clone(), self.config.knock_port);
-        let registered = Registered { punch_ports, knock_port };
+        let registered = Registered { punch_ports, knock_port, knows: Knows::RELAY };
         if let (Some(entry), Some(connection)) = (self.registry.get_mut(handle), self.quic.get_mut(handle)) {
             stream.send(connection, &Message::Registered(registered));
             stream.send(connection, &Message::Seen(Seen { address }));

@@ -21,11 +21,22 @@ const OBSERVATION_LIFE: Duration = Duration::from_secs(75);
 /// Relayed bytes that may go to a host that has not proven to be there: some flights, until a cookie has echoed.
 const UNPROVEN_BYTES: u64 = 64 << 10;
 
+/// A peer is told no more often that its packets go beyond a quota.
+const QUOTA_NEWS: Duration = Duration::from_secs(60);
+
 /// A peer's address as seen at one hole-punch port.
 #[derive(Clone, Copy)]
 struct Observation {
     address: SocketAddr,
     at: Instant,
+}
+
+/// Its packets that went beyond a quota.
+#[derive(Default)]
+struct OverQuota {
+    /// Those that it has not been told of.
+    dropped: u64,
+    told_at: Option<Instant>,
 }
 
 /// One control connection.
@@ -54,6 +65,7 @@ pub(super) struct PeerEntry {
     observed: BTreeMap<u8, Observation>,
     /// When it was last knocked at.
     pub(super) knocked_at: Option<Instant>,
+    over_quota: OverQuota,
     /// Addresses on its machine's own networks, by its own word.
     local: Vec<SocketAddr>,
     pub(super) introductions: BTreeSet<u64>,
@@ -146,6 +158,17 @@ impl PeerEntry {
         proven || self.unproven_bytes <= UNPROVEN_BYTES
     }
 
+    /// So many of its packets were dropped; gives how many it is to be told of, if it is time, and it takes such news.
+    pub(super) fn on_over_quota(&mut self, now: Instant, packets: u64) -> Option<u64> {
+        self.over_quota.dropped += packets;
+        let takes = self.consent.as_ref().is_some_and(|register| register.knows.over_quota);
+        let due = self.over_quota.told_at.is_none_or(|told| told + QUOTA_NEWS <= now);
+        (takes && due).then(|| {
+            self.over_quota.told_at = Some(now);
+            std::mem::take(&mut self.over_quota.dropped)
+        })
+    }
+
     pub(super) fn observe(&mut self, now: Instant, port: u8, address: SocketAddr) {
         self.observed.insert(port, Observation { address, at: now });
     }
@@ -191,6 +214,7 @@ impl Registry {
             network: None,
             observed: BTreeMap::new(),
             knocked_at: None,
+            over_quota: OverQuota::default(),
             local: Vec::new(),
             introductions: BTreeSet::new(),
         };
@@ -277,10 +301,12 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::message::Knows;
     use quinn_proto::ConnectionHandle;
 
     fn listening() -> Register {
-        Register { listen: true, any: false, ids: vec![NodeId::from_bytes([5; 32])], instance: None, token: None }
+        let ids = vec![NodeId::from_bytes([5; 32])];
+        Register { listen: true, any: false, ids, instance: None, token: None, knows: Knows::PEER }
     }
 
     fn admitted() -> Admitted {
@@ -378,6 +404,22 @@ mod tests {
         registry.get_mut(ConnectionHandle(1)).unwrap().observe(now, 0, proven);
         assert_eq!(told(&registry, 3), [proven, mapped]);
         assert_eq!(told(&registry, 2), [proven, mapped, near], "behind the same NAT");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn who_takes_news_of_a_quota_hears_at_once_and_then_once_a_minute_of_all_that_was_dropped_since() {
+        let now = Instant::now();
+        let mut registry = registry();
+        registry.register(ConnectionHandle(1), listening(), admitted());
+        registry.register(ConnectionHandle(2), Register { knows: Knows::default(), ..listening() }, admitted());
+        let mut drop = |handle, after, packets| {
+            registry.get_mut(ConnectionHandle(handle)).unwrap().on_over_quota(now + after, packets)
+        };
+        assert_eq!(drop(1, Duration::ZERO, 3), Some(3));
+        assert_eq!(drop(1, Duration::from_secs(30), 4), None);
+        assert_eq!(drop(1, QUOTA_NEWS, 5), Some(9));
+        assert_eq!(drop(2, Duration::ZERO, 3), None, "an older peer would not know what that is");
     }
 
     #[test]

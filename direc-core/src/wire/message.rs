@@ -3,10 +3,14 @@
 //! A body is a map; fields that this version does not know are ignored, so that later versions can add some. Another
 //! version, or an unknown kind, is refused by name.
 
+mod knows;
+
 use std::net::SocketAddr;
 
 use ciborium::Value;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub(crate) use knows::Knows;
 
 use crate::{NodeId, PeerName, RefuseReason, token::AccessToken, wire::datagram::Cookie};
 
@@ -58,6 +62,8 @@ pub(crate) struct Register {
     /// What lets this peer use the relay, if that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<AccessToken>,
+    #[serde(default, skip_serializing_if = "Knows::is_nothing")]
+    pub(crate) knows: Knows,
 }
 
 /// Peer to relay, on the registration stream: addresses on this machine's own networks.
@@ -92,6 +98,21 @@ pub(crate) struct Registered {
     /// Where a knock comes from, if this relay knocks: nothing is to be sent there before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) knock_port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Knows::is_nothing")]
+    pub(crate) knows: Knows,
+}
+
+/// Relay to peer, on the registration stream: so many packets of yours went beyond a quota since I last said so, and were
+/// dropped. Only to a peer that knows this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OverQuota {
+    /// Whose quota it is.
+    #[serde(with = "reason")]
+    pub(crate) reason: RefuseReason,
+    /// So many bytes are given in such a time.
+    pub(crate) bytes: u64,
+    pub(crate) per_ms: u64,
+    pub(crate) dropped: u64,
 }
 
 /// Peer to relay, on the registration stream: send me one packet that my NAT has not asked for. Relay to peer: I have.
@@ -226,6 +247,7 @@ pub(crate) enum Message {
     Knocked(Knock),
     Resolve(Resolve),
     Resolved(Resolved),
+    OverQuota(OverQuota),
     Initiate(Initiate),
     GoAhead(GoAhead),
     Offer(Offer),
@@ -254,6 +276,7 @@ impl Message {
             Self::Knocked(_) => "knocked",
             Self::Resolve(_) => "resolve",
             Self::Resolved(_) => "resolved",
+            Self::OverQuota(_) => "over-quota",
             Self::Initiate(_) => "initiate",
             Self::GoAhead(_) => "go-ahead",
             Self::Offer(_) => "offer",
@@ -276,6 +299,7 @@ impl Message {
             Self::Knock(body) | Self::Knocked(body) => encode(kind, body),
             Self::Resolve(body) => encode(kind, body),
             Self::Resolved(body) => encode(kind, body),
+            Self::OverQuota(body) => encode(kind, body),
             Self::Initiate(body) => encode(kind, body),
             Self::GoAhead(body) => encode(kind, body),
             Self::Offer(body) => encode(kind, body),
@@ -314,6 +338,7 @@ impl Message {
             "knocked" => Self::Knocked(decode(body)?),
             "resolve" => Self::Resolve(decode(body)?),
             "resolved" => Self::Resolved(decode(body)?),
+            "over-quota" => Self::OverQuota(decode(body)?),
             "initiate" => Self::Initiate(decode(body)?),
             "go-ahead" => Self::GoAhead(decode(body)?),
             "offer" => Self::Offer(decode(body)?),

@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    time::Duration,
 };
 
 use direc_core::RelayError;
-use direc_smol::{PeerNews, Watch};
+use direc_smol::{PeerNews, Rate, RefuseReason, Watch};
 
+use super::status::bytes;
 use crate::{
     clock::{ms, spoken},
     events::{By, Event},
@@ -58,6 +60,16 @@ impl Affairs {
                 let event = Event::RelayDraining { relay: relay.to_string(), within_ms: ms(*within) };
                 let text = format!("relay {relay} is going down within {}; moving elsewhere", spoken(*within));
                 Some((Some(event), text))
+            }
+            PeerNews::OverQuota { relay, reason, rate, dropped } => {
+                let event = Event::OverQuota {
+                    relay: relay.to_string(),
+                    quota: reason.word().to_owned(),
+                    bytes: rate.amount,
+                    seconds: rate.per.as_secs_f64(),
+                    dropped: *dropped,
+                };
+                Some((Some(event), format!("relay {relay} {}", over_quota(*reason, *rate, *dropped))))
             }
             PeerNews::Unanswered { .. } if !self.blocked => {
                 self.blocked = true;
@@ -111,10 +123,25 @@ impl Affairs {
     }
 }
 
+/// What the relay does not pass on, and whose quota that is.
+fn over_quota(reason: RefuseReason, rate: Rate, dropped: u64) -> String {
+    let whose = match reason {
+        RefuseReason::PeerQuota => " for one peer",
+        RefuseReason::AddressQuota => " for one address",
+        RefuseReason::TotalQuota => " for all peers together",
+        _ => "",
+    };
+    let amount = bytes(rate.amount);
+    let most = if rate.per == Duration::from_secs(1) {
+        format!("{amount}/s")
+    } else {
+        format!("{amount} in {}", spoken(rate.per))
+    };
+    format!("drops packets beyond {most}: its quota{whose} ({dropped} lately)")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn relay(last: u8) -> SocketAddr {
@@ -197,5 +224,17 @@ mod tests {
                 "network changed, or this machine slept: now at 192.0.2.7:4433, 192.0.2.8:4433",
             ]
         );
+    }
+
+    #[test]
+    fn a_quota_is_told_with_what_it_is_and_whose() {
+        let told = |reason, amount, per| {
+            let rate = Rate { amount, per: Duration::from_secs(per) };
+            texts(&[PeerNews::OverQuota { relay: relay(1), reason, rate, dropped: 12 }]).remove(0)
+        };
+        let of_a_peer = "relay 192.0.2.1:4433 drops packets beyond 2.0 MB/s: its quota for one peer (12 lately)";
+        assert_eq!(told(RefuseReason::PeerQuota, 2_000_000, 1), of_a_peer);
+        let of_all = told(RefuseReason::TotalQuota, 5_000_000_000, 86_400);
+        assert!(of_all.contains("beyond 5.0 GB in 24 h 00 min: its quota for all peers together"), "{of_all}");
     }
 }

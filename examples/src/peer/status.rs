@@ -84,7 +84,8 @@ fn spoken_ms(ms: f64) -> String {
     spoken(Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default())
 }
 
-fn bytes(number: u64) -> String {
+/// So many bytes, in the unit that fits.
+pub(super) fn bytes(number: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     match units.iter().find(|(unit, _)| number as f64 >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", number as f64 / unit),

@@ -14,7 +14,9 @@ use crate::{
     quic::{Handle, stream::Received},
     wire::{
         datagram::Cookie,
-        message::{Expect, Knock, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Register, Registered, Resolve},
+        message::{
+            Expect, Knock, Knows, Local, MAX_ADDRESSES, MAX_CONSENTS, Message, Register, Registered, Resolve, Resolved,
+        },
     },
 };
 
@@ -27,14 +29,14 @@ const OUT_OF_PLACE: &str = "sent a message that does not belong here";
 
 /// What P3 is told of whom this peer accepts. Who does not fit is asked for, never let in unasked.
 pub(in crate::peer) fn registration(consent: &Consent, instance: [u8; 8]) -> Register {
-    let instance = Some(instance.into());
     let told = |ids: &[NodeId]| ids.iter().copied().take(MAX_CONSENTS).collect();
-    match consent {
-        Consent::Closed => Register { listen: false, any: false, ids: Vec::new(), instance, token: None },
-        Consent::Ask => Register { listen: true, any: false, ids: Vec::new(), instance, token: None },
-        Consent::Listed { ids, .. } => Register { listen: true, any: false, ids: told(ids), instance, token: None },
-        Consent::Any => Register { listen: true, any: true, ids: Vec::new(), instance, token: None },
-    }
+    let (listen, any, ids) = match consent {
+        Consent::Closed => (false, false, Vec::new()),
+        Consent::Ask => (true, false, Vec::new()),
+        Consent::Listed { ids, .. } => (true, false, told(ids)),
+        Consent::Any => (true, true, Vec::new()),
+    };
+    Register { listen, any, ids, instance: Some(instance.into()), token: None, knows: Knows::PEER }
 }
 
 impl Control {
@@ -48,9 +50,13 @@ impl Control {
         self.say(&Message::Knock(Knock { cookie }));
     }
 
-    /// Asks P3 who is called so.
+    /// Asks P3 who is called so. One that knows of no names knows nobody, and would close the connection if it were asked.
     pub(in crate::peer) fn resolve(&mut self, name: PeerName) {
-        self.say(&Message::Resolve(Resolve { name }));
+        if self.is_registered() && !self.relay_knows.resolve {
+            self.events.push(ControlEvent::Resolved(Resolved { name, id: None }));
+        } else {
+            self.say(&Message::Resolve(Resolve { name }));
+        }
     }
 
     /// Tells P3 this peer's addresses on its machine's own networks.
@@ -106,6 +112,7 @@ impl Control {
             Message::Seen(seen) => ControlEvent::Seen(seen.address),
             Message::Knocked(knock) => ControlEvent::Knocked(knock.cookie),
             Message::Resolved(resolved) => ControlEvent::Resolved(resolved),
+            Message::OverQuota(over) => ControlEvent::OverQuota(over),
             Message::Drain(drain) => ControlEvent::Draining(Duration::from_millis(drain.within_ms).min(LONGEST_DRAIN)),
             _ => return self.misbehaved(now, OUT_OF_PLACE),
         };
@@ -120,6 +127,7 @@ impl Control {
         let State::Registering { stream, .. } = std::mem::replace(&mut self.state, State::Over) else { return };
         self.attempts = 0;
         self.rtt = self.quic.get(handle).map(Connection::rtt);
+        self.relay_knows = registered.knows;
         self.state = State::Registered { handle, stream };
         let named = registered.punch_ports.into_iter().filter(|&port| port != 0);
         let punch_ports: Vec<u16> = named.take(MAX_PUNCH_PORTS).collect();

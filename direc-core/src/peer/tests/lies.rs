@@ -47,9 +47,7 @@ impl Two {
         let (peer, liars) = (Peer::new(config, [2; 32], now).unwrap(), [liar(30, now), liar(31, now)]);
         let mut two = Self { now, peer, liars, p4, p4_handle: None, passing: true };
         two.run(150);
-        (0..2).for_each(|n| {
-            two.say(n, 0, &Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: None }))
-        });
+        (0..2).for_each(|n| two.say(n, 0, &registered(vec![4434, 4435])));
         two.run(150);
         let options = ConnectOptions::with_policy(crate::PathPolicy::RelayOnly);
         let conn = two.peer.connect(two.now, identity(4).id(), options).unwrap();

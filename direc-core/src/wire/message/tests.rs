@@ -18,6 +18,7 @@ fn all() -> Vec<Message> {
             ids: vec![id; MAX_CONSENTS],
             instance: None,
             token: None,
+            knows: Knows::PEER,
         }),
         Message::Register(Register {
             listen: false,
@@ -25,13 +26,15 @@ fn all() -> Vec<Message> {
             ids: vec![],
             instance: Some([4; 8].into()),
             token: Some(AccessToken::from_random([0x11; 20])),
+            knows: Knows::default(),
         }),
-        Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436) }),
+        Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436), knows: Knows::RELAY }),
         Message::Knock(Knock { cookie: [7; 16] }),
         Message::Knocked(Knock { cookie: [7; 16] }),
         Message::Resolve(Resolve { name: "n".repeat(63).parse().unwrap() }),
         Message::Resolved(Resolved { name: "office-server".parse().unwrap(), id: Some(id) }),
         Message::Resolved(Resolved { name: "nobody".parse().unwrap(), id: None }),
+        Message::OverQuota(OverQuota { reason: RefuseReason::PeerQuota, bytes: 2_000_000, per_ms: 1000, dropped: 12 }),
         Message::Expect(Expect { cookie: [1; 16], aside: false }),
         Message::Expect(Expect { cookie: [1; 16], aside: true }),
         Message::Observed(Observed { cookie: [1; 16], port: 1, address: "198.51.100.1:5".parse().unwrap() }),
@@ -168,21 +171,46 @@ proptest! {
     }
 }
 
+#[test]
+fn what_a_side_knows_is_nothing_where_it_says_nothing_and_words_of_later_versions_are_left_out() {
+    let register = |knows: Option<Value>| {
+        let mut body = vec![(Value::from("listen"), Value::from(true))];
+        body.extend(knows.map(|knows| (Value::from("knows"), knows)));
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&cbor!([1, "register", Value::Map(body)]).unwrap(), &mut bytes).unwrap();
+        match Message::decode(&bytes) {
+            Ok(Message::Register(register)) => Some(register.knows),
+            _ => None,
+        }
+    };
+    assert_eq!(register(None), Some(Knows::default()));
+    assert_eq!(register(Some(cbor!(["teleport", "over-quota"]).unwrap())), Some(Knows::PEER));
+    assert_eq!(register(Some(cbor!([7]).unwrap())), None, "words are text");
+}
+
 /// The examples of `docs/protocol.md`.
 #[test]
 fn the_documented_bytes_are_what_is_sent() {
     let document = include_str!("../../../../docs/protocol.md");
     let id = NodeId::from_bytes([0x11; 32]);
     let examples = [
-        Message::Register(Register { listen: true, any: false, ids: vec![], instance: None, token: None }),
+        Message::Register(Register {
+            listen: true,
+            any: false,
+            ids: vec![],
+            instance: None,
+            token: None,
+            knows: Knows::PEER,
+        }),
         Message::Register(Register {
             listen: false,
             any: false,
             ids: vec![],
             instance: None,
             token: Some(AccessToken::from_random([0x11; 20])),
+            knows: Knows::default(),
         }),
-        Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436) }),
+        Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436), knows: Knows::RELAY }),
         Message::Expect(Expect { cookie: [0x22; 16], aside: false }),
         Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
         Message::Initiate(Initiate {
@@ -213,6 +241,7 @@ fn the_documented_bytes_are_what_is_sent() {
         Message::Knocked(Knock { cookie: [0x22; 16] }),
         Message::Resolve(Resolve { name: "office-server".parse().unwrap() }),
         Message::Resolved(Resolved { name: "office-server".parse().unwrap(), id: Some(id) }),
+        Message::OverQuota(OverQuota { reason: RefuseReason::PeerQuota, bytes: 2_000_000, per_ms: 1000, dropped: 12 }),
         Message::Accept,
         Message::Addresses(Addresses { addresses: vec!["198.51.100.7:40000".parse().unwrap()] }),
         Message::Refused(Refused { reason: RefuseReason::NoSuchPeer }),
