@@ -41,9 +41,9 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --json               one JSON object a line on standard output, nothing else
   --help, -h           this
 
-BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity,
+BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity, pf,
 udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
-ports), -seq, -busy, -block or -parity; double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row;
+ports), -seq, -busy, -block, -parity or -pf; double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row;
 and to any of them +MOD: hairpin, hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound,
 limit, paired, arbitrary, small-mtu, nat64, v6, fw6. docs/simulator.md says what each is.
 FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-eif, roam, both-roam, relay-killed,
