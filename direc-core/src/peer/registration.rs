@@ -210,7 +210,7 @@ impl Peer {
         if self.on_looked(relay, observed) {
             return;
         }
-        let Observed { port, address, cookie } = *observed;
+        let Observed { port, address, cookie, pool: _ } = *observed;
         if self.relays[relay].knock.is_own(&cookie) {
             let finding = self.relays[relay].knock.on_observed(self.now, &cookie, address);
             return self.on_finding(relay, finding);
