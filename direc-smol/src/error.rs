@@ -336,6 +336,11 @@ pub enum ResolveError {
     Unknown,
     /// There is no relay to ask.
     Relay(RelayError),
+    /// Relays name different peers.
+    Disagree {
+        /// Each one's word, in their order.
+        named: Vec<Named>,
+    },
     /// A relay that knows this peer has not answered.
     NoAnswer {
         /// How long that was waited for.
@@ -348,6 +353,10 @@ impl fmt::Display for ResolveError {
         match self {
             Self::Unknown => f.write_str("the relay knows nobody of that name"),
             Self::Relay(error) => write!(f, "{error}"),
+            Self::Disagree { named } => {
+                f.write_str("the relays disagree (ask one of them alone, or use the ID that is meant)")?;
+                named.iter().try_for_each(|Named { relay, id }| write!(f, "\n  relay {relay} says {id}"))
+            }
             Self::NoAnswer { after } => write!(f, "the relay has not said within {} s who that is", after.as_secs()),
         }
     }

@@ -29,6 +29,8 @@ use crate::{
 
 /// How long relays may take to say who is called by a name.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Once one has, how long those are waited for that have not let this peer register yet.
+const ALL: Duration = Duration::from_secs(1);
 
 /// How a [`Peer`] is set up.
 #[derive(Clone)]
@@ -195,12 +197,14 @@ impl Peer {
         self.signals.relay.wait_for(|| self.guard.look(|machine| machine.relays.outcome(warm, &since))).await
     }
 
-    /// Who is called so at the relays: the first one's word, in their order, that knows anybody of that name. It proves
+    /// Who is called so at the relays, by the first one's word, in their order, that knows anybody of that name. It proves
     /// nothing; a program should remember who it was and refuse a change.
     ///
-    /// Works before the registration is done, too, and waits for it.
+    /// Works before the registration is done, too, and waits for it: at all relays, but no more than a second at those
+    /// that do not answer when another one has.
     ///
     /// # Errors
+    /// [`ResolveError::Disagree`] if they name different peers: which one is meant, a person has to say.
     /// [`ResolveError::Unknown`] if all relays that know this peer know nobody of that name; [`ResolveError::Relay`] if
     /// the next attempt to register has failed at all of them; [`ResolveError::NoAnswer`] after 10 s.
     pub async fn resolve(&self, name: &PeerName) -> Result<Named, ResolveError> {
@@ -209,14 +213,25 @@ impl Peer {
             machine.relays.told()
         });
         let _asked = Asked { guard: &self.guard, name };
-        let look = |machine: &mut PeerMachine| {
-            machine.resolved(name).or_else(|| Some(Err(machine.relays.outcome(false, &since)?.err()?.into())))
+        let since = &since;
+        let word = |patient: bool| {
+            let look = move |machine: &mut PeerMachine| {
+                let said = machine.resolved(name, since, patient);
+                said.or_else(|| Some(Err(machine.relays.outcome(false, since)?.err()?.into())))
+            };
+            self.signals.relay.wait_for(move || self.guard.look(look))
+        };
+        let of_those_there = async {
+            // Which of them is the first to let this peer in is chance: none is to win by that.
+            let _ = word(false).await;
+            Timer::after(ALL).await;
+            word(false).await
         };
         let late = async {
             Timer::after(ANSWER).await;
             Err(ResolveError::NoAnswer { after: ANSWER })
         };
-        future::or(self.signals.relay.wait_for(|| self.guard.look(look)), late).await
+        future::or(future::or(word(true), of_those_there), late).await
     }
 
     /// Connects to another peer: done when it has accepted and its key is proven.

@@ -11,11 +11,13 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use common::run;
 use direc_smol::{
-    HttpsError, HttpsKey, HttpsRelay, HttpsUrl, RelayOptions, RelayServer, RelayUrl, Trust, bootstrap, ephemeral_key,
+    HttpsError, HttpsKey, HttpsLimits, HttpsRelay, HttpsUrl, RelayOptions, RelayServer, RelayUrl, Trust, bootstrap,
+    ephemeral_key,
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
@@ -88,9 +90,9 @@ fn page(status: &str, headers: &str, body: &str) -> String {
 #[test]
 fn certificates_that_are_not_believed_are_told_apart() {
     for (host, years, own_roots, words) in [
-        ("localhost", (2001, 2002), true, "it has expired (is this machine's clock right?)"),
-        ("localhost", (3000, 4000), true, "it is not valid yet (is this machine's clock right?)"),
-        ("elsewhere.example", (2020, 4000), true, "it is another host's"),
+        ("localhost", (2001, 2002), true, "it expired on 2002-01-01 00:00 UTC; this machine's clock says 20"),
+        ("localhost", (3000, 4000), true, "it is not valid before 3000-01-01 00:00 UTC; this machine's clock says 20"),
+        ("elsewhere.example", (2020, 4000), true, "it is another host's: of elsewhere.example, not of localhost"),
         ("localhost", (2020, 4000), false, "nobody trusted here vouches for it"),
     ] {
         let (there, other) = (site(host, years), good_site());
@@ -157,20 +159,52 @@ fn what_speaks_no_tls_and_where_nobody_is_are_told_apart() {
     let site = good_site();
     let trust = Trust::File(site.roots.clone());
     let error = ask(port, &trust).unwrap_err();
-    assert!(error.to_string().contains("TLS failed"), "{error}");
+    assert!(error.to_string().contains("TLS failed: what answers there does not speak it"), "{error}");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = ask(free, &trust).unwrap_err();
     assert!(matches!(error, HttpsError::Connect { .. }), "{error:?}");
 }
 
+/// As long as a peer waits for a relay's word: both at once, as it is long.
+#[test]
+fn what_never_answers_and_what_never_ends_its_answer_are_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (site, port) = (good_site(), silent.local_addr().unwrap().port());
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow_port = slow.local_addr().unwrap().port();
+    let tls = site.tls.clone();
+    thread::spawn(move || {
+        let (socket, _) = slow.accept().unwrap();
+        let mut stream = StreamOwned::new(ServerConnection::new(tls).unwrap(), socket);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n");
+        while stream.write_all(b" ").and_then(|()| stream.flush()).is_ok() {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let trust = Trust::File(site.roots.clone());
+    thread::scope(|scope| {
+        for port in [port, slow_port] {
+            let trust = &trust;
+            scope.spawn(move || {
+                let error = ask(port, trust).unwrap_err();
+                assert_eq!(error.to_string(), "no answer by HTTPS within 10 s");
+            });
+        }
+    });
+}
+
 // The other side: a relay and what comes to it.
 
 fn relay() -> (RelayServer, SocketAddr, HttpsRelay) {
+    relay_with(HttpsLimits::default())
+}
+
+fn relay_with(limits: HttpsLimits) -> (RelayServer, SocketAddr, HttpsRelay) {
     let key = HttpsKey::self_signed("localhost").unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let mut options = RelayOptions::new(ephemeral_key().unwrap(), any);
     let pin = Some(key.pin());
-    options.https = Some((any, key));
+    (options.https, options.https_limits) = (Some((any, key)), limits);
     let relay = RelayServer::bind(options).unwrap();
     let address = relay.https_addr().unwrap();
     let url = HttpsUrl { host: "127.0.0.1".into(), port: address.port(), pin };
@@ -306,9 +340,30 @@ fn connections_that_say_nothing_take_their_share_and_no_more() {
     assert_eq!(run(async { bootstrap(&https, None).await }).unwrap(), relay.url(None), "others are served");
     let more: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
     let closed = |mut stream: &TcpStream| {
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         matches!(stream.read(&mut [0; 1]), Ok(0)) || stream.take_error().unwrap().is_some()
     };
     assert!(closed(more.last().unwrap()), "all places of this address are taken");
     drop((silent, half, more));
+}
+
+#[test]
+fn who_never_finishes_tls_or_sends_a_request_byte_by_byte_is_closed_and_counted() {
+    let limits = HttpsLimits { request: Duration::from_millis(300), ..HttpsLimits::default() };
+    let (relay, address, https) = relay_with(limits);
+    // Nothing; the first bytes of a handshake and no more; and a request that gets on, but never done.
+    let nothing = TcpStream::connect(address).unwrap();
+    let mut begun = TcpStream::connect(address).unwrap();
+    begun.write_all(b"\x16\x03\x01\x02\x00").unwrap();
+    let mut slow = open(address);
+    slow.write_all(b"GET /.well-known/direc HTTP/1.1\r\nA: ").unwrap();
+    while slow.write_all(b"x").and_then(|()| slow.flush()).is_ok() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    for mut socket in [nothing, begun] {
+        assert!(!matches!(socket.read(&mut [0; 64]), Ok(1..)), "not a word to who says none");
+    }
+    let stats = relay.https_stats().unwrap();
+    assert_eq!((stats.taken, stats.failed, stats.crowded_out), (3, 3, 0), "{stats:?}");
+    assert_eq!(run(async { bootstrap(&https, None).await }).unwrap(), relay.url(None), "others are served");
 }

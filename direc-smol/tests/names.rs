@@ -28,21 +28,38 @@ fn a_name_leads_to_who_is_called_so_and_another_to_nobody() {
 }
 
 #[test]
-fn the_first_relays_word_counts_and_the_second_one_is_asked_where_it_has_none() {
+fn the_second_relay_is_asked_where_the_first_has_no_word_and_where_they_disagree_neither_counts() {
     run(async {
-        let (first, second, other) = (relay(), relay(), nobody());
-        let server = peer(&first, Consent::Any).await;
-        first.set_names([(name("printer"), server.id())].into());
-        second.set_names([(name("printer"), other), (name("scanner"), other)].into());
+        let (first, second, one, other) = (relay(), relay(), nobody(), nobody());
+        first.set_names([(name("printer"), one), (name("plotter"), one)].into());
+        second.set_names([(name("printer"), other), (name("plotter"), one), (name("scanner"), other)].into());
         let settings = options(&first, Consent::Closed).with_relay(second.url(None));
+        // At once: the relay that lets this peer in first has not won.
         let client = Peer::bind(settings).await.unwrap();
-        while client.relay_distances().len() < 2 {
-            pause(1).await;
+        let said = client.resolve(&name("printer")).await.unwrap_err();
+        let named = vec![Named { relay: first.id(), id: one }, Named { relay: second.id(), id: other }];
+        assert_eq!(said, ResolveError::Disagree { named });
+        for id in [first.id(), second.id(), one, other] {
+            assert!(said.to_string().contains(&id.to_string()), "{said}");
         }
         let scanner = client.resolve(&name("scanner")).await.unwrap();
         assert_eq!(scanner, Named { relay: second.id(), id: other });
-        let printer = client.resolve(&name("printer")).await.unwrap();
-        assert_eq!(printer.id, server.id());
+        let plotter = client.resolve(&name("plotter")).await.unwrap();
+        assert_eq!(plotter, Named { relay: first.id(), id: one }, "they agree");
+    });
+}
+
+#[test]
+fn a_relay_that_is_away_keeps_nobody_from_the_other_ones_word() {
+    run(async {
+        let (relay, other) = (relay(), nobody());
+        relay.set_names([(name("scanner"), other)].into());
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let url = RelayUrl::new("127.0.0.1", silent.local_addr().unwrap().port(), nobody()).unwrap();
+        let mut settings = options(&relay, Consent::Closed).with_relay(url);
+        settings.timing.relay_deadline = std::time::Duration::from_secs(3600);
+        let client = Peer::bind(settings).await.unwrap();
+        assert_eq!(client.resolve(&name("scanner")).await.unwrap().id, other);
     });
 }
 

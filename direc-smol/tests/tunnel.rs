@@ -171,6 +171,51 @@ fn a_tunnel_that_cannot_be_had_is_told_of_and_the_relay_counts_as_unreachable() 
     });
 }
 
+/// What a peer says of a tunnel in which this comes.
+fn said_of_a_tunnel_with(frame: &'static [u8]) -> String {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&pair).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, certificate.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+    let tls = tls.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (socket, _) = listener.accept().unwrap();
+        let tls = rustls::ServerConnection::new(Arc::new(tls)).unwrap();
+        let mut stream = rustls::StreamOwned::new(tls, socket);
+        assert!(stream.read(&mut [0; 1024]).is_ok_and(|count| count > 0));
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: direc-tunnel\r\n\r\n";
+        let _ = stream.write_all(answer).and_then(|()| stream.write_all(frame));
+        let _ = stream.read(&mut [0; 1024]);
+    });
+    let https = HttpsUrl { host: "localhost".into(), port, pin: None };
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = RelayUrl::new("127.0.0.1", silent.local_addr().unwrap().port(), common::nobody()).unwrap();
+    let mut options = PeerOptions::new(ephemeral_key().unwrap(), url);
+    options.https = vec![Some(HttpsRelay::new(https, &Trust::File(roots)).unwrap())];
+    run(async {
+        let peer = Peer::bind(options).await.unwrap();
+        let mut news = peer.watch();
+        loop {
+            if let PeerNews::TunnelFailed { why, .. } = news.next().await.unwrap().1 {
+                return why;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_tunnel_in_which_a_length_makes_no_sense_is_told_of_by_that_length() {
+    assert_eq!(said_of_a_tunnel_with(b"\0\0"), "a datagram of length 0 in the tunnel");
+    let words = "a datagram of 65535 bytes in the tunnel, at most 1500 are allowed";
+    assert_eq!(said_of_a_tunnel_with(b"\xff\xff"), words);
+}
+
 #[test]
 fn an_https_url_is_all_that_a_peer_needs_and_what_it_led_to_is_kept() {
     run(async {

@@ -47,7 +47,7 @@ fn run(out: Out) -> Result<(), Failure> {
     logger::start();
     let mut interrupted = Interrupted::listen_and_reload().map_err(|e| Failure::new("cannot listen for signals", e))?;
     smol::block_on(async {
-        let (relay, pin) = setup::bind(&config)?;
+        let (relay, pin) = setup::bind(&config, out)?;
         let relay = Arc::new(relay);
         let watch = relay.watch();
         let pages = admin::serve(&config.admin, &relay)?;

@@ -175,6 +175,34 @@ fn one_name_stands_for_two_peers_at_two_relays() {
 }
 
 #[test]
+fn two_relays_that_name_two_peers_lead_to_neither_and_to_the_remembered_one_no_more() {
+    let folder = Folder::new();
+    let (first, first_url) = relay(&id_of(&folder, "one.key"));
+    let (second, second_url) = relay(&id_of(&folder, "two.key"));
+    let (_one, one) = serve(&folder, &first_url, "one.key", &["--allow", "any"]);
+    let (_two, two) = serve(&folder, &second_url, "two.key", &["--allow", "any"]);
+    let both =
+        || run(&folder, PEER, &["--relay", &first_url, "--relay", &second_url, "ping", "office", "--count", "1"]);
+    let refused = || {
+        let ended = both();
+        assert_eq!(ended.code, Some(1), "{}", ended.errors);
+        for (relay, id) in [(first.id(), &one), (second.id(), &two)] {
+            assert!(ended.errors.contains(&format!("relay {relay} says {id}")), "{}", ended.errors);
+        }
+        assert!(ended.errors.contains("'office': the relays disagree"), "{}", ended.errors);
+    };
+    refused();
+    assert_eq!(known(&folder), "", "neither is remembered");
+    // One of them is remembered now, and the other relay has a word for nobody.
+    assert_eq!(ping(&folder, &first_url, "office").0.code, Some(0));
+    refused();
+    // Who has met both by that name, each at its relay, gets the preferred relay's.
+    assert_eq!(ping(&folder, &second_url, "office").0.code, Some(0));
+    let ended = both();
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+}
+
+#[test]
 fn who_is_remembered_by_a_name_may_be_let_in_by_it() {
     let folder = Folder::new();
     let (_relay, url) = relay(&id_of(&folder, "office.key"));

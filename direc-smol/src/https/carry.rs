@@ -235,14 +235,18 @@ impl<'a, M: Machine> Tunnel<'a, M> {
         watch: &mut Watch,
     ) -> Result<bool, TunnelEnd> {
         let (mut moved, mut gathered) = (0, 0);
+        let mut end = None;
         while moved < TURN {
             let count = match stream.poll_read(cx, buf) {
-                Poll::Ready(Ok(0)) => return Err(TunnelEnd::Closed),
-                Poll::Ready(Ok(count)) => count,
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(TunnelEnd::Closed);
+                Poll::Ready(Ok(count)) if count > 0 => count,
+                Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                    end = Some(error.into());
+                    break;
                 }
-                Poll::Ready(Err(error)) => return Err(error.into()),
+                Poll::Ready(_) => {
+                    end = Some(TunnelEnd::Closed);
+                    break;
+                }
                 Poll::Pending => break,
             };
             watch.heard = Instant::now();
@@ -254,8 +258,9 @@ impl<'a, M: Machine> Tunnel<'a, M> {
                 gathered = 0;
             }
         }
+        // Also what came right before the end: it may say why.
         self.hand_over(reader)?;
-        Ok(moved >= TURN)
+        end.map_or(Ok(moved >= TURN), Err)
     }
 
     /// Gives whole datagrams to the node: as many of one length as there are in one buffer.

@@ -2,7 +2,8 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use rustls::CertificateError;
+use rustls::{CertificateError, pki_types::UnixTime};
+use time::OffsetDateTime;
 
 use super::{HttpsKeyError, http::HttpError};
 
@@ -108,27 +109,69 @@ impl std::error::Error for HttpsError {
 }
 
 fn tls_words(error: &rustls::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let rustls::Error::InvalidCertificate(why) = error else { return write!(f, "TLS failed: {error}") };
-    f.write_str("the relay's certificate is not believed: ")?;
-    match why {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            f.write_str("it has expired (is this machine's clock right?)")
+    match error {
+        rustls::Error::InvalidCertificate(why) => {
+            write!(f, "the relay's certificate is not believed: {}", CertificateWords(why))
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            f.write_str("it is not valid yet (is this machine's clock right?)")
+        rustls::Error::InvalidMessage(_) => {
+            write!(f, "TLS failed: what answers there does not speak it (is that port HTTPS?): {error}")
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            f.write_str("it is another host's")
-        }
-        // A root may have the name of the one that it is signed by, and another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            f.write_str("nobody trusted here vouches for it (if it is self-signed, use the URL with its #sha256- pin)")
-        }
-        CertificateError::ApplicationVerificationFailure => {
-            f.write_str("its key is not the one that the URL's #sha256- names")
-        }
-        other => write!(f, "{other}"),
+        _ => write!(f, "TLS failed: {error}"),
     }
+}
+
+/// What is wrong with a certificate, and what a person can do about it.
+pub(super) struct CertificateWords<'a>(pub(super) &'a CertificateError);
+
+impl fmt::Display for CertificateWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            CertificateError::ExpiredContext { time, not_after } => {
+                write!(f, "it expired on {}; this machine's clock says {}, is that right?", day(*not_after), day(*time))
+            }
+            CertificateError::NotValidYetContext { time, not_before } => {
+                let (from, now) = (day(*not_before), day(*time));
+                write!(f, "it is not valid before {from}; this machine's clock says {now}, is that right?")
+            }
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                write!(f, "it is another host's: of {}, not of {}", names(presented), expected.to_str())
+            }
+            // A root may have the name of the one that it is signed by, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => f.write_str(
+                "nobody trusted here vouches for it (if it is self-signed, use the URL with its #sha256- pin)",
+            ),
+            CertificateError::ApplicationVerificationFailure => {
+                f.write_str("its key is not the one that the URL's #sha256- names")
+            }
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+/// A moment, in UTC to the minute.
+fn day(at: UnixTime) -> String {
+    let date_time = i64::try_from(at.as_secs()).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    date_time.map_or_else(
+        || "a day that no calendar has".to_owned(),
+        |at| format!("{} {:02}:{:02} UTC", at.date(), at.hour(), at.minute()),
+    )
+}
+
+/// Whose a certificate is, by its own word, which rustls gives as `DnsName("relay.example")`.
+fn names(presented: &[String]) -> String {
+    /// As many as are shown, and as much of each.
+    const SHOWN: usize = 3;
+    const LENGTH: usize = 100;
+    if presented.is_empty() {
+        return "nobody".into();
+    }
+    let bare = |name: &String| -> String {
+        let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+        inside.trim_matches('"').chars().filter(|c| !c.is_control()).take(LENGTH).collect()
+    };
+    let shown: Vec<String> = presented.iter().take(SHOWN).map(bare).collect();
+    let more = if presented.len() > SHOWN { ", …" } else { "" };
+    shown.join(", ") + more
 }
 
 impl From<io::Error> for HttpsError {

@@ -10,13 +10,14 @@ use direc_core::TlsPin;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use ring::digest;
 use rustls::{
-    ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    CertificateError, RootCertStore, ServerConfig,
+    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-use super::ALPN;
+use super::{ALPN, error::CertificateWords};
 use crate::{key::store, provider};
 
 /// A relay's TLS key and its certificate.
@@ -119,6 +120,30 @@ impl HttpsKey {
         let pin = pin_of(chain.first().ok_or_else(|| HttpsKeyError::Unfit("no certificate".into()))?).map_err(unfit)?;
         let key = CertifiedKey::from_der(chain, key, &provider::provider()).map_err(unfit)?;
         Ok(Self { key: Arc::new(key), pin })
+    }
+
+    /// Why peers whose clocks agree with this machine's will not believe the certificate, as far as its dates say and the
+    /// host that they know the relay by; `None` if nothing is wrong with either. Who vouches for it is not asked: that is
+    /// the peers' affair.
+    pub fn doubt(&self, host: Option<&str>) -> Option<String> {
+        let words = |error: rustls::Error| match error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => None,
+            rustls::Error::InvalidCertificate(why) => Some(CertificateWords(&why).to_string()),
+            other => Some(other.to_string()),
+        };
+        let [certificate, above @ ..] = self.key.cert.as_slice() else { return None };
+        let certificate = match ParsedCertificate::try_from(certificate) {
+            Ok(certificate) => certificate,
+            Err(error) => return words(error),
+        };
+        // Dates come first there; without roots it ends with nobody who vouches.
+        let algorithms = provider::provider().signature_verification_algorithms;
+        let nobody = RootCertStore::empty();
+        let dates =
+            verify_server_cert_signed_by_trust_anchor(&certificate, &nobody, above, UnixTime::now(), algorithms.all);
+        let name = host.and_then(|host| ServerName::try_from(host).ok());
+        let name = name.map_or(Ok(()), |name| verify_server_name(&certificate, &name));
+        dates.err().and_then(words).or_else(|| name.err().and_then(words))
     }
 
     /// The pin of its public key, for URLs.
@@ -237,5 +262,31 @@ mod tests {
         assert!(matches!(error("cert", "other"), HttpsKeyError::Unfit(_)));
         assert!(matches!(error("gone", "key"), HttpsKeyError::Io { path, .. } if path.ends_with("gone")));
         assert!(matches!(error("", "key"), HttpsKeyError::Io { .. }));
+    }
+
+    /// A certificate for this host, valid from so many days after today until so many days after today.
+    fn dated(host: &str, from: i64, until: i64) -> HttpsKey {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let day = |days| time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        (params.not_before, params.not_after) = (day(from), day(until));
+        let chain = vec![params.self_signed(&pair).unwrap().der().clone()];
+        HttpsKey::new(chain, PrivateKeyDer::try_from(pair.serialize_der()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_that_peers_will_not_believe_is_known_to_the_relay() {
+        let good = dated("relay.example", -1, 1);
+        assert_eq!(good.doubt(Some("relay.example")), None);
+        assert_eq!(good.doubt(None), None, "where peers know it by another name, that is not known");
+        for (key, host, words) in [
+            (&dated("relay.example", -365, -1), None, "it expired on "),
+            (&dated("relay.example", 1, 365), Some("relay.example"), "it is not valid before "),
+            (&good, Some("other.example"), "it is another host's: of relay.example, not of other.example"),
+            (&good, Some("192.0.2.1"), "it is another host's: of relay.example, not of 192.0.2.1"),
+        ] {
+            let doubt = key.doubt(host).unwrap();
+            assert!(doubt.contains(words), "no '{words}' in: {doubt}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
 use direc_core::{NodeId, PeerName};
 
-use super::PeerMachine;
+use super::{PeerMachine, relay_state::Told};
 use crate::{Named, ResolveError};
 
 /// The names that somebody waits for.
@@ -42,18 +42,24 @@ impl PeerMachine {
         }
     }
 
-    /// The word of the first relay, in their order, that knows somebody of that name; an earlier one that knows this peer
-    /// is waited for. [`ResolveError::Unknown`] once all of those have answered.
-    pub(crate) fn resolved(&self, name: &PeerName) -> Option<Result<Named, ResolveError>> {
+    /// What the relays say, in their order, once those that know this peer have answered; if `patient`, also those that
+    /// have neither let it register nor failed to since then. [`ResolveError::Unknown`] if none of them knows anybody.
+    pub(crate) fn resolved(&self, name: &PeerName, since: &Told, patient: bool) -> Option<Result<Named, ResolveError>> {
         let answers = &self.names.get(name)?.answers;
         let asked = self.core.relay_distances();
+        let mut named = Vec::new();
         for &(relay, key) in &self.keys {
             match answers.get(&relay) {
-                Some(&Some(id)) => return Some(Ok(Named { relay: key, id })),
+                Some(&Some(id)) => named.push(Named { relay: key, id }),
                 None if asked.iter().any(|&(there, _)| there == relay) => return None,
+                None if patient && self.relays.is_undecided(relay, since) => return None,
                 Some(None) | None => {}
             }
         }
-        (!asked.is_empty()).then_some(Err(ResolveError::Unknown))
+        match named.as_slice() {
+            [] => (!asked.is_empty()).then_some(Err(ResolveError::Unknown)),
+            [first, others @ ..] if others.iter().all(|other| other.id == first.id) => Some(Ok(*first)),
+            _ => Some(Err(ResolveError::Disagree { named })),
+        }
     }
 }

@@ -72,6 +72,12 @@ impl RelayStates {
         Told(self.0.iter().map(|state| state.told).collect())
     }
 
+    /// Whether this relay has neither registered this peer nor failed to since then.
+    pub(crate) fn is_undecided(&self, relay: SocketAddr, since: &Told) -> bool {
+        let mut states = self.0.iter().zip(&since.0).filter(|(state, _)| state.relay == relay);
+        states.any(|(state, &since)| state.outcome(false, since).is_none())
+    }
+
     /// The end of waiting for a registration (and, if `warm`, its cookies), if it has come. A failure of all relays
     /// ends it once, and for good if it is final at all of them.
     pub(crate) fn outcome(&mut self, warm: bool, since: &Told) -> Option<Result<(), RelayError>> {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, pin::pin, str::FromStr, time::Duration};
 
-use direc_smol::{NodeId, Peer, PeerName, RelayUrl, ResolveError};
+use direc_smol::{Named, NodeId, Peer, PeerName, RelayUrl, ResolveError};
 use smol::{future::or, unblock};
 
 use super::{
@@ -132,6 +132,9 @@ impl Called {
     async fn word(&self) -> Result<(), Failure> {
         let Some(name) = self.name.as_ref().filter(|name| name.before) else { return Ok(()) };
         let answer = self.peer.resolve(&name.name).await;
+        if let Err(why @ ResolveError::Disagree { named }) = &answer {
+            return self.disagreed(name, why, named).await;
+        }
         let relay = answer.as_ref().map_or(name.at, |named| named.relay);
         // Each relay's word is held against its own; one that is new to the name, against the one this is about.
         let own = load(name.known.clone()).await?.get(relay, &name.name);
@@ -152,6 +155,20 @@ impl Called {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The relays name different peers. Whoever is remembered at several of them may be several; but none may name
+    /// another one than is remembered there, and one at which nobody is, none but this.
+    async fn disagreed(&self, name: &Name, why: &ResolveError, named: &[Named]) -> Result<(), Failure> {
+        let known = load(name.known.clone()).await?;
+        for &Named { relay, id } in named {
+            match known.get(relay, &name.name) {
+                Some(remembered) if remembered != id => return Err(self.changed(name, relay, remembered, id)),
+                None if id != self.id => return Err(nobody(&name.name, why)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn changed(&self, name: &Name, at: NodeId, remembered: NodeId, told: NodeId) -> Failure {

@@ -7,7 +7,10 @@ use std::{
 
 use direc_smol::{HttpsKey, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
 
-use super::config::{self, Config};
+use super::{
+    config::{self, Config},
+    telling::complain,
+};
 use crate::{failure::Failure, home, out::Out};
 
 /// The key's file in the data folder.
@@ -16,7 +19,7 @@ const KEY_FILE: &str = "relay.key";
 const HTTPS_FILE: &str = "relay-https.pem";
 
 /// The relay; and the pin of its TLS key, if nobody else vouches for that.
-pub(super) fn bind(config: &Config) -> Result<(RelayServer, Option<TlsPin>), Failure> {
+pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<TlsPin>), Failure> {
     let identity = load_or_create_key(&folder(config).join(KEY_FILE)).map_err(Failure::of)?;
     let ports = config.ports()?;
     let mut relay = RelayOptions::new(identity, config.listen);
@@ -33,9 +36,17 @@ pub(super) fn bind(config: &Config) -> Result<(RelayServer, Option<TlsPin>), Fai
     if let Some(place) = config.https.listen {
         let key = https_key(config)?;
         pin = config.https.files().is_none().then(|| key.pin());
+        doubt(config, &key).iter().for_each(|doubt| complain(out, doubt));
         relay.https = Some((place.at(config.listen.ip()), key));
     }
     Ok((RelayServer::bind(relay).map_err(Failure::of)?, pin))
+}
+
+/// What peers will not like about the certificate, if it came from a file: they are the first to see, not the operator.
+pub(super) fn doubt(config: &Config, key: &HttpsKey) -> Option<String> {
+    let (file, _) = config.https.files()?;
+    let doubt = key.doubt(config.public.as_ref().map(|host| host.0.as_str()))?;
+    Some(format!("peers will not believe the certificate in {}: {doubt}", file.display()))
 }
 
 /// The TLS key and certificate: from the files that are named, or made by the relay itself.
