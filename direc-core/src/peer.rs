@@ -11,6 +11,7 @@ mod knock;
 mod names;
 mod nature;
 mod registration;
+mod renewal;
 mod restraint;
 mod session;
 mod shared;
@@ -128,6 +129,9 @@ impl Peer {
             let mut control = Control::new(relay, tls.clone(), register, patience, endpoint, rng, now)?;
             if config.tunnels.get(index).is_some_and(|&can| can) {
                 control.allow_tunnel(index as u32);
+            }
+            if config.renewable.get(index).is_some_and(|&can| can) {
+                control.allow_renewal();
             }
             relays.push(Registration::new(control, relay.address));
         }

@@ -1,6 +1,7 @@
 //! The control connection to P3: QUIC, with the registration on its first stream; connected again when it is lost.
 
 mod pulse;
+mod renewal;
 mod tunnel;
 
 use std::{
@@ -15,6 +16,7 @@ use quinn_proto::{
 };
 
 use pulse::{Beat, Pulse};
+use renewal::Renewal;
 use tunnel::{By, Ways};
 
 use crate::{
@@ -134,6 +136,7 @@ pub(super) struct Control {
     pulse: Pulse,
     twice: Twice,
     ways: Ways,
+    renewal: Renewal,
     local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
@@ -164,6 +167,7 @@ impl Control {
             pulse: Pulse::default(),
             twice: Twice::default(),
             ways: Ways::default(),
+            renewal: Renewal::default(),
             local: Vec::new(),
             events: Vec::new(),
         })
@@ -482,6 +486,7 @@ impl Control {
         match (std::mem::replace(&mut self.state, State::Over), message) {
             (State::Registering { stream, .. }, Message::Registered(registered)) => {
                 self.attempts = 0;
+                self.renewal.on_registered();
                 self.rtt = self.quic.get(handle).map(Connection::rtt);
                 self.state = State::Registered { handle, stream };
                 let named = registered.punch_ports.into_iter().filter(|&port| port != 0);
@@ -552,9 +557,7 @@ impl Control {
                 }
             }
             // Our own verifier's alert: the key that was proven is not the pinned one.
-            ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => {
-                RelayError::WrongKey { expected: self.relay.key }
-            }
+            ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => self.wrong_key(),
             ConnectionError::TimedOut | ConnectionError::Reset if registered => RelayError::Lost,
             ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience() },
             other => RelayError::Closed { reason: quic::close_reason(other).to_string() },
@@ -572,6 +575,7 @@ impl Control {
         self.end_ways(now, error.is_final());
         // Short tries one after the other are one long one to the program.
         let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
+        let news = self.renewal.on_lost(&error) || news;
         self.pulse = Pulse::default();
         self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
         if news || error.is_final() {
@@ -581,7 +585,7 @@ impl Control {
 
     /// Backed off without end, and never in step with others that lost the same relay.
     fn pause(&mut self) -> Duration {
-        let (first, doublings) = match self.urgent {
+        let (first, doublings) = match self.urgent && !self.renewal.is_due() {
             true => (URGENT_PAUSE, self.attempts / URGENT_TRIES),
             false => (FIRST_PAUSE, self.attempts),
         };
