@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use direc_core::{NodeId, PeerName};
+use direc_core::{NodeId, PeerName, RelayAddress};
 
 use super::PeerMachine;
 use crate::{Named, ResolveError};
@@ -47,7 +47,7 @@ impl PeerMachine {
     pub(crate) fn resolved(&self, name: &PeerName) -> Option<Result<Named, ResolveError>> {
         let answers = &self.names.get(name)?.answers;
         let asked = self.core.relay_distances();
-        for &(relay, key) in &self.keys {
+        for &RelayAddress { address: relay, key } in &self.addresses {
             match answers.get(&relay) {
                 Some(&Some(id)) => return Some(Ok(Named { relay: key, id })),
                 None if asked.iter().any(|&(there, _)| there == relay) => return None,
