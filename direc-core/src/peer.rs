@@ -2,9 +2,11 @@
 
 mod arrivals;
 mod binding;
+mod bounds;
 mod connection;
 mod control;
 mod cookies;
+mod holdings;
 mod introduction;
 mod introductions;
 mod knock;

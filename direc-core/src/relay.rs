@@ -1,6 +1,7 @@
 //! P3: introduces peers to each other, learns their WAN addresses, and forwards what cannot go straight.
 
 mod access;
+mod census;
 mod cookies;
 mod directness;
 mod forward;

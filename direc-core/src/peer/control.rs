@@ -15,6 +15,7 @@ use quinn_proto::{
     Connection, ConnectionError, Dir, EcnCodepoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt,
 };
 
+pub(super) use pulse::PATIENCE as PULSE_PATIENCE;
 use pulse::{Beat, Pulse};
 use renewal::Renewal;
 use tunnel::{By, Ways};
@@ -48,14 +49,14 @@ const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
 const MAX_PUNCH_PORTS: usize = 8;
 /// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// The same while connections have no other way than this relay; it doubles after so many tries.
 const URGENT_PAUSE: Duration = Duration::from_millis(60);
 const URGENT_TRIES: u32 = 12;
 /// A relay that wants to be left later than this need not say so.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// After a relay has gone down, its peers come back over this time, and not all at once.
-const COME_BACK: Duration = Duration::from_secs(10);
+pub(super) const COME_BACK: Duration = Duration::from_secs(10);
 
 /// Application close codes of the control connection.
 pub(crate) mod close_code {

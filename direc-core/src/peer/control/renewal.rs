@@ -49,6 +49,11 @@ impl Control {
         self.relay
     }
 
+    /// QUIC connections to it, those that are ending among them.
+    pub(in crate::peer) fn connections(&self) -> usize {
+        self.quic.len()
+    }
+
     /// Ends what there is with the relay, which is about to be replaced.
     pub(in crate::peer) fn quit(&mut self, now: Instant) {
         if self.is_registered() {
