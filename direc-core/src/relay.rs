@@ -2,6 +2,7 @@
 
 mod access;
 mod arrivals;
+mod census;
 mod cookies;
 mod directness;
 mod drain;

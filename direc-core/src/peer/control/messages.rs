@@ -119,6 +119,7 @@ impl Control {
     fn on_registered(&mut self, now: Instant, handle: Handle, registered: Registered) {
         let State::Registering { stream, .. } = std::mem::replace(&mut self.state, State::Over) else { return };
         self.attempts = 0;
+        self.renewal.on_registered();
         self.rtt = self.quic.get(handle).map(Connection::rtt);
         self.state = State::Registered { handle, stream };
         let named = registered.punch_ports.into_iter().filter(|&port| port != 0);
