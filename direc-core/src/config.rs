@@ -47,6 +47,10 @@ pub struct PeerConfig {
     /// Whether a tunnel can be had to each of the relays, in their order, where UDP does not pass: then
     /// [`PeerEvent::Tunnel`](crate::PeerEvent::Tunnel) asks for it. Relays beyond its end have none; empty by default.
     pub tunnels: Vec<bool>,
+    /// Whether each of the relays, in their order, can be asked who it is now, by a way that proves it: then another key
+    /// than the known one is [`RelayError::KeyChanged`](crate::RelayError::KeyChanged), and the relay is tried on until
+    /// [`Peer::replace_relay`](crate::Peer::replace_relay) says more. Relays beyond its end cannot; empty by default.
+    pub renewable: Vec<bool>,
     /// What lets this peer use each of the relays, in their order, where they ask for it. Relays beyond its end are
     /// shown none; empty by default. Each relay sees its own only.
     pub tokens: Vec<Option<AccessToken>>,
@@ -74,6 +78,7 @@ impl PeerConfig {
             identity,
             relays: vec![relay],
             tunnels: Vec::new(),
+            renewable: Vec::new(),
             tokens: Vec::new(),
             consent: Consent::default(),
             crypto,
@@ -92,6 +97,7 @@ impl fmt::Debug for PeerConfig {
             .field("identity", &self.identity)
             .field("relays", &self.relays)
             .field("tunnels", &self.tunnels)
+            .field("renewable", &self.renewable)
             .field("consent", &self.consent)
             .field("timing", &self.timing)
             .field("transport", &self.transport)

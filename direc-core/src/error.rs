@@ -71,6 +71,12 @@ pub enum RelayError {
         /// The key that the URL pins.
         expected: NodeId,
     },
+    /// The relay proved another key than the one it was known by, and can be asked who it is now: see
+    /// [`Peer::replace_relay`](crate::Peer::replace_relay).
+    KeyChanged {
+        /// The key it was known by.
+        expected: NodeId,
+    },
     /// The connection stood and went silent.
     Lost,
     /// The relay closed it, and why in its words.
@@ -96,7 +102,12 @@ impl RelayError {
         match self {
             Self::WrongKey { .. } | Self::Replaced | Self::ShutDown => true,
             Self::Refused(reason) => matches!(reason, RefuseReason::Version | RefuseReason::Kind),
-            Self::Unreachable { .. } | Self::Lost | Self::Closed { .. } | Self::NoCookie | Self::Misbehaved(_) => false,
+            Self::Unreachable { .. }
+            | Self::KeyChanged { .. }
+            | Self::Lost
+            | Self::Closed { .. }
+            | Self::NoCookie
+            | Self::Misbehaved(_) => false,
         }
     }
 }
@@ -112,6 +123,10 @@ impl fmt::Display for RelayError {
             Self::WrongKey { expected } => write!(
                 f,
                 "the relay's key is not the pinned one ({expected}): the URL is out of date, or somebody stands in between"
+            ),
+            Self::KeyChanged { expected } => write!(
+                f,
+                "the relay's key is not the one that it had ({expected}): it has a new one, or somebody stands in between"
             ),
             Self::Lost => f.write_str("the connection to the relay went silent"),
             Self::Closed { reason } => write!(f, "the relay closed the connection: {reason}"),

@@ -2,15 +2,18 @@
 
 mod arrivals;
 mod binding;
+mod bounds;
 mod connection;
 mod control;
 mod cookies;
+mod holdings;
 mod introduction;
 mod introductions;
 mod knock;
 mod names;
 mod nature;
 mod registration;
+mod renewal;
 mod restraint;
 mod session;
 mod sessions;
@@ -127,6 +130,9 @@ impl Peer {
             let mut control = Control::new(relay, tls.clone(), register, patience, endpoint, rng, now)?;
             if config.tunnels.get(index).is_some_and(|&can| can) {
                 control.allow_tunnel(index as u32);
+            }
+            if config.renewable.get(index).is_some_and(|&can| can) {
+                control.allow_renewal();
             }
             relays.push(Registration::new(control, relay.address));
         }

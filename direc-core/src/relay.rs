@@ -2,6 +2,7 @@
 
 mod access;
 mod arrivals;
+mod census;
 mod cookies;
 mod directness;
 mod drain;
@@ -11,6 +12,7 @@ mod introductions;
 mod knocks;
 mod names;
 mod newcomers;
+mod ports;
 mod promises;
 mod punch;
 mod quotas;
@@ -36,6 +38,7 @@ use forward::ForwardQueue;
 use introductions::Introductions;
 use knocks::Knocks;
 use newcomers::Newcomers;
+use ports::PortRanges;
 use promises::Promises;
 use quotas::Meters;
 pub use quotas::{Quotas, Rate, Scopes};
@@ -74,6 +77,7 @@ pub struct Relay {
     quic: Quic,
     registry: Registry,
     jar: CookieJar,
+    ports: PortRanges,
     introductions: Introductions,
     /// Streams that a peer has opened and not said anything on.
     fresh: BTreeMap<(usize, StreamId), MessageStream>,
@@ -119,6 +123,7 @@ impl Relay {
             quic: Quic::new(config::endpoint_with(0, &cids, &reset_key, &mut rng), Some(server)),
             registry: Registry::default(),
             jar: CookieJar::new(ports, &mut rng),
+            ports: PortRanges::default(),
             introductions: Introductions::new(rng.fork()),
             fresh: BTreeMap::new(),
             newcomers: Newcomers::default(),

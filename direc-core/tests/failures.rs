@@ -238,3 +238,61 @@ fn a_relay_that_shuts_down_says_good_bye_to_everyone() {
     world.until(ms(5000), |world| world.relay(P3).is_drained().then_some(()));
     passes(&mut world, conn);
 }
+
+/// More introductions than a relay lets one peer have open as streams.
+const MANY: usize = 300;
+
+#[test]
+fn a_peer_may_ask_for_somebody_who_is_not_there_as_often_as_it_likes() {
+    let mut world = World::trio(Consent::Any, D);
+    world.warm();
+    for call in 0..MANY {
+        let (now, nobody) = (world.now, identity(99).id());
+        world.peer(P2).connect(now, nobody, ConnectOptions::default()).unwrap();
+        world.run(ms(100));
+        let failures =
+            world.count(P2, |event| matches!(event, PeerEvent::Failed { error: ConnectError::NoSuchPeer, .. }));
+        assert_eq!(failures, call + 1);
+    }
+}
+
+#[test]
+fn a_peer_may_be_refused_as_often_as_it_asks() {
+    let mut world = World::trio(Consent::Ask, D);
+    world.warm();
+    for call in 0..MANY {
+        world.connect(P2, P4);
+        world.run(ms(100));
+        let offers: Vec<ConnId> = world.hosts[P4]
+            .events
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::Peer(PeerEvent::Offered { conn, .. }) => Some(*conn),
+                _ => None,
+            })
+            .collect();
+        let (now, &last) = (world.now, offers.last().unwrap());
+        world.peer(P4).answer(now, last, false).unwrap();
+        world.run(ms(100));
+        let refused = world.count(P2, |event| matches!(event, PeerEvent::Failed { error: ConnectError::Refused, .. }));
+        assert_eq!(refused, call + 1);
+    }
+}
+
+#[test]
+fn a_peer_may_make_and_end_connections_as_often_as_it_likes() {
+    let mut world = World::trio(Consent::Any, D);
+    world.warm();
+    for call in 0..MANY {
+        let side = if call % 2 == 0 { P2 } else { P4 };
+        let conn = world.connect(P2, P4);
+        world.run(ms(400));
+        let made = world.count(P4, |event| matches!(event, PeerEvent::Connected { .. }));
+        assert_eq!(made, call + 1);
+        let now = world.now;
+        let ended = if side == P2 { conn } else { world.connected_last(P4) };
+        world.peer(side).connection(ended).unwrap().close(now, quic_types::VarInt::from_u32(0), "done".into());
+        world.run(ms(3000));
+    }
+    assert_eq!(world.relay(P3).stats().introductions, 0);
+}

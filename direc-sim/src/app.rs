@@ -13,8 +13,8 @@ use std::{
 
 use bytes::BytesMut;
 use direc_core::{
-    Arrival, ConnId, ConnectOptions, Drops, Link, Nature, NodeId, Peer, PeerEvent, Role, Transmit, Wake,
-    quic_types::VarInt,
+    Arrival, ConnId, ConnectOptions, Drops, Link, Nature, NodeId, Peer, PeerEvent, RelayAddress, RelayError, Role,
+    Transmit, Wake, quic_types::VarInt,
 };
 
 use crate::{
@@ -114,6 +114,8 @@ pub struct App {
     ways: Vec<(Duration, Link)>,
     /// Tunnels that are wanted, or not any more, for the world to see to.
     tunnels: VecDeque<(u32, bool)>,
+    /// Relays that have shown another key than theirs, for the run to ask.
+    doubts: Vec<SocketAddr>,
 }
 
 impl App {
@@ -131,6 +133,7 @@ impl App {
             warm_at: None,
             ways: Vec::new(),
             tunnels: VecDeque::new(),
+            doubts: Vec::new(),
         }
     }
 
@@ -152,6 +155,15 @@ impl App {
     /// When the way to a relay became another one, and which; UDP in the beginning.
     pub fn ways(&self) -> &[(Duration, Link)] {
         &self.ways
+    }
+
+    /// Relays that have shown another key than theirs.
+    pub(crate) fn doubts(&self) -> &[SocketAddr] {
+        &self.doubts
+    }
+
+    pub(crate) fn take_doubts(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.doubts)
     }
 
     fn log(&mut self, conn: ConnId) -> &mut ConnLog {
@@ -213,6 +225,12 @@ impl PeerHost {
         }
     }
 
+    /// The relay of that index has said by HTTPS that it is there, with this key.
+    pub(crate) fn renew(&mut self, now: Instant, index: usize, relay: RelayAddress) {
+        // It is one of this peer's, and at its own address.
+        drop(self.peer.replace_relay(now, index, relay));
+    }
+
     /// Datagrams that the peer dropped, by reason.
     pub fn drops(&self) -> &Drops {
         self.peer.drops()
@@ -271,7 +289,12 @@ impl PeerHost {
                     _ => format!("reaches {relay} by UDP"),
                 }
             }
-            PeerEvent::RelayLost { error, .. } => format!("relay lost: {error}"),
+            PeerEvent::RelayLost { relay, error } => {
+                if matches!(error, RelayError::KeyChanged { .. }) {
+                    app.doubts.push(relay);
+                }
+                format!("relay lost: {error}")
+            }
             PeerEvent::Resolved { name, id, .. } => return What::Detail(format!("{name} is {id:?}")),
             PeerEvent::Observed { port, address } => {
                 return What::Detail(format!("seen as {address} at hole-punch port {port}"));

@@ -41,6 +41,7 @@ pub mod scenario;
 mod site;
 pub mod timeline;
 pub mod trace;
+pub mod week;
 pub mod world;
 
 pub use outcome::{Bounds, CallOutcome, Outcome};

@@ -8,6 +8,7 @@ mod cli {
     pub(crate) mod goodput;
     pub(crate) mod matrix;
     pub(crate) mod speed;
+    pub(crate) mod week;
 }
 
 use std::{
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
             good
         }
         Mode::Faults => cli::faults::table(&args, say),
+        Mode::Week => cli::week::table(&args, say),
         Mode::Goodput => {
             let (text, good) = cli::goodput::table(&args);
             say(&text);

@@ -14,6 +14,7 @@ mod stories;
 
 use std::time::Duration;
 
+pub(crate) use names::PF;
 pub use names::{NAMES, SINGLE, stack};
 pub use table::{Nat, NatDrop, Passage};
 
@@ -35,6 +36,8 @@ pub enum Ports {
     Preserved,
     /// A random free port.
     Random,
+    /// A random free port among these, the last one included.
+    Within(u16, u16),
     /// A random free port of the same parity as the internal one (section 4.2.2).
     Parity,
     /// The free port that is `step` on from the last one given out.

@@ -39,6 +39,10 @@ pub trait Node {
     fn as_peer(&mut self) -> Option<&mut PeerHost> {
         None
     }
+    /// The relay, if it is one, to look at.
+    fn relay(&self) -> Option<&Relay> {
+        None
+    }
     /// The relay, if it is one.
     fn as_relay(&mut self) -> Option<&mut Relay> {
         None
@@ -88,6 +92,10 @@ impl Node for Relay {
             Some(remote) => self.tunnel_up(now, number, remote),
             None => self.tunnel_lost(now, number),
         }
+    }
+
+    fn relay(&self) -> Option<&Relay> {
+        Some(self)
     }
 
     fn as_relay(&mut self) -> Option<&mut Relay> {

@@ -3,7 +3,9 @@
 mod places;
 mod play;
 mod relays;
+mod renewal;
 mod trouble;
+mod vigil;
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,6 +91,7 @@ pub(crate) struct Cast<'a> {
     /// Incidents still to come, and repairs of those that happened.
     pending: Vec<Incident>,
     repairs: Vec<(Duration, Trouble)>,
+    questions: Vec<renewal::Question>,
     last_trouble: Duration,
     settled_at: Option<Duration>,
     /// What went wrong that must not.
@@ -120,6 +123,7 @@ impl<'a> Cast<'a> {
             start: Duration::ZERO,
             pending: scenario.incidents.clone(),
             repairs: Vec::new(),
+            questions: Vec::new(),
             last_trouble: Duration::ZERO,
             settled_at: None,
             faults: Vec::new(),
@@ -163,6 +167,7 @@ impl<'a> Cast<'a> {
         config.techniques = self.scenario.techniques;
         config.timing.knock_after = self.scenario.knock_after;
         config.tunnels = vec![self.scenario.tunnels; config.relays.len()];
+        config.renewable = vec![true; config.relays.len()];
         config.key_log = keep.bytes.then(|| Arc::new(self.secrets.clone()) as _);
         let peer = Peer::new(config, rng.key(), self.world.instant()).map_err(|e| SetUpError(e.to_string()))?;
         let app = App::new(self.world.epoch(), answer, side.serve);

@@ -126,6 +126,9 @@ pub enum Trouble {
     KillRelay(usize),
     /// No UDP gets into or out of a peer's site.
     BlockUdp(usize),
+    /// A relay's process is gone without a word. At the repair another one is there, with another key, and whoever asks it
+    /// by HTTPS is told.
+    RekeyRelay(usize),
     /// A relay is drained: it wants to be left within this time. At the repair it is started anew.
     DrainRelay(usize, Duration),
 }

@@ -26,7 +26,7 @@ use crate::{
     packet::{HOPS, Packet},
     rng::{Purpose, Rng},
     site::{Site, SiteConfig},
-    trace::{Keep, Trace},
+    trace::{Keep, Note, Trace},
 };
 pub(crate) use route::embedded;
 use tunnel::{Tunnel, TunnelEvent};
@@ -286,6 +286,11 @@ impl World {
         &self.trace
     }
 
+    /// Hands out what nodes have said and nobody has taken yet: a long run has too much of it to keep.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.trace.notes)
+    }
+
     /// Ends the world and keeps its record.
     pub fn into_trace(self) -> Trace {
         self.trace
@@ -343,6 +348,17 @@ impl World {
     /// A peer and its application, to look at. `None` if the host is no peer.
     pub fn peer(&self, host: HostId) -> Option<&PeerHost> {
         self.hosts[host.0].node.peer()
+    }
+
+    /// A relay, to look at. `None` if the host is none.
+    pub fn relay(&self, host: HostId) -> Option<&Relay> {
+        self.hosts[host.0].node.relay()
+    }
+
+    /// Whether a host can neither send nor hear: its process stands still, or it has no network.
+    pub fn is_cut_off(&self, host: HostId) -> bool {
+        let host = &self.hosts[host.0];
+        host.stopped || host.silent || host.away
     }
 
     /// Does something with a relay, then sends what it wants to send. `None` if it is no relay.

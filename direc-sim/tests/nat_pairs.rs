@@ -15,7 +15,7 @@ use direc_sim::{
 use proptest::{prelude::*, test_runner::RngSeed};
 
 const MS: Duration = Duration::from_millis(1);
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "none",
     "fw",
     "easy",
@@ -43,6 +43,7 @@ const NAMES: [&str; 29] = [
     "sym-seq-busy",
     "cgn-block",
     "parity",
+    "pf",
     "overload",
     "eim-apdf-x+arbitrary",
 ];

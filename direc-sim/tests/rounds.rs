@@ -167,3 +167,25 @@ fn what_goes_out_where_ports_are_guessed_stays_within_the_named_budget() {
         }
     }
 }
+
+/// Others behind the same NAT have shown which ports it gives: fewer sockets and fewer guesses do.
+#[test]
+fn a_relay_that_has_seen_many_behind_a_nat_narrows_what_is_guessed() {
+    let packets = |others: usize| -> usize {
+        let mut scenario = between(["easy", "pf"]);
+        for _ in 0..others {
+            let mut side = scenario.peers[1].clone();
+            side.home_of = Some(1);
+            scenario.peers.push(side);
+        }
+        let sent = |seed| {
+            let outcome = run(&scenario, seed).unwrap();
+            assert!(outcome.call(0).unwrap().direct().is_some(), "seed {seed}, {others} others");
+            let checks = outcome.trace.packets.iter().filter(|packet| packet.kind == Kind::Check && !packet.relayed);
+            checks.count()
+        };
+        (1..=20).map(sent).sum()
+    };
+    let (alone, among_others) = (packets(0), packets(24));
+    assert!(among_others * 5 < alone * 4, "{among_others} packets, without others {alone}");
+}

@@ -13,6 +13,7 @@ mod key;
 mod pages;
 mod places;
 mod proxy;
+mod renew;
 mod server;
 mod stream;
 mod trust;
@@ -20,7 +21,7 @@ mod within;
 
 pub(crate) use carry::Lines;
 pub use client::HttpsRelay;
-pub(crate) use client::{Wishes, make_tunnels};
+pub(crate) use client::{Way, Wishes, attend};
 pub use description::bootstrap;
 pub(crate) use description::describe;
 pub use error::HttpsError;

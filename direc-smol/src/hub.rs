@@ -3,6 +3,7 @@
 mod conn;
 mod names;
 mod relay_state;
+mod renewal;
 mod streams;
 
 use std::{
@@ -18,6 +19,7 @@ use direc_core::{
     Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, Link, MisuseError, NodeId, Path,
     PathStatus, Peer, PeerEvent, RelayAddress, RelayError, Role, Transmit, quic_types::VarInt,
 };
+pub(crate) use relay_state::Away;
 use relay_state::RelayStates;
 pub(crate) use streams::End;
 
@@ -42,8 +44,8 @@ const BUSY: (u32, &[u8]) = (0, b"too many connections wait to be accepted");
 pub(crate) struct PeerMachine {
     pub(crate) core: Peer,
     pub(crate) relays: RelayStates,
-    /// The relays' keys, the preferred one's first.
-    keys: Vec<(SocketAddr, NodeId)>,
+    /// Where the relays are and who, the preferred one first.
+    addresses: Vec<RelayAddress>,
     names: names::Questions,
     pub(crate) feed: Feed<PeerNews>,
     pub(crate) signals: Arc<PeerSignals>,
@@ -90,8 +92,8 @@ impl PeerMachine {
     pub(crate) fn new(core: Peer, relays: &[RelayAddress], bound: SocketAddr) -> Self {
         Self {
             core,
-            relays: RelayStates::new(relays.iter().map(|relay| relay.address)),
-            keys: relays.iter().map(|relay| (relay.address, relay.key)).collect(),
+            relays: RelayStates::new(Instant::now(), relays.iter().map(|relay| relay.address)),
+            addresses: relays.to_vec(),
             names: names::Questions::new(),
             feed: Feed::new(),
             signals: Arc::default(),
@@ -226,7 +228,7 @@ impl PeerMachine {
                 self.on_relay(now, PeerNews::Unanswered { relay }, wakes);
             }
             PeerEvent::RelayLost { relay, error } => {
-                self.relays.on_lost(relay, &error);
+                self.relays.on_lost(now, relay, &error);
                 self.on_relay(now, PeerNews::RelayLost { relay, error }, wakes);
             }
             PeerEvent::RelayDraining { relay, within } => {
@@ -376,7 +378,7 @@ impl Machine for PeerMachine {
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes) {
         self.core.shutdown(now);
         self.over = true;
-        self.relays.on_shut_down();
+        self.relays.on_shut_down(Instant::now());
         self.signals.ring_all(wakes);
     }
 
@@ -386,7 +388,7 @@ impl Machine for PeerMachine {
 
     fn ended(&mut self, wakes: &mut Wakes) {
         self.over = true;
-        self.relays.on_shut_down();
+        self.relays.on_shut_down(Instant::now());
         self.feed.close(wakes);
         for attempt in self.attempts.values_mut() {
             attempt.fail(ConnectError::Relay(RelayError::ShutDown), wakes);

@@ -44,6 +44,15 @@ pub enum PeerNews {
         /// Why.
         error: RelayError,
     },
+    /// A relay has said by HTTPS that it has another key or address than it had, and is that one from now on.
+    RelayRenewed {
+        /// Its address before.
+        before: SocketAddr,
+        /// Its address now.
+        relay: SocketAddr,
+        /// Its key now.
+        key: NodeId,
+    },
     /// A relay is about to go down.
     RelayDraining {
         /// Which relay.

@@ -17,7 +17,7 @@ use rustls::KeyLog;
 
 use crate::{
     BindError, Connection, ConnectionStatus, HttpsRelay, Named, ResolveError, Watch, driver,
-    https::make_tunnels,
+    https::{Way, attend},
     hub::{Next, PeerMachine},
     network::Network,
     node::{Guard, Node},
@@ -40,7 +40,8 @@ pub struct PeerOptions {
     /// The relays at which this peer is to be found, all at once, the preferred one first: one to [`MAX_RELAYS`](crate::MAX_RELAYS).
     pub relays: Vec<RelayUrl>,
     /// Where the relays answer HTTPS, in their order, for when UDP does not pass. Empty by default: relays beyond its end
-    /// are reached by UDP alone.
+    /// are reached by UDP alone. A relay whose URL is what it has said there itself ([`bootstrap`](crate::bootstrap)) is
+    /// asked again when it proves another key or is away for long; one whose key is known from elsewhere keeps that.
     pub https: Vec<Option<HttpsRelay>>,
     /// What lets this peer use the relays, in their order, where they ask for it. Empty by default: relays beyond its end
     /// are shown no token, and each is shown its own only.
@@ -84,6 +85,13 @@ impl PeerOptions {
         self.relays.push(relay);
         self
     }
+}
+
+/// The way by HTTPS to the relay of that index.
+fn way(options: &PeerOptions, index: usize) -> Option<Way> {
+    let https = options.https.get(index).cloned().flatten()?;
+    let renewable = options.relays.get(index).is_some_and(|url| https.has_said(url));
+    Some(Way { https, renewable, patience: options.timing.relay_deadline })
 }
 
 impl fmt::Debug for PeerOptions {
@@ -133,13 +141,14 @@ impl Peer {
         let bound = socket.local_addr();
         let (relays, nat64) = resolve::relays(&options.relays, bound).await?;
         let addresses: Vec<SocketAddr> = relays.iter().map(|(_, relay)| relay.address).collect();
-        let https: Vec<_> = relays.iter().map(|(index, _)| options.https.get(*index).cloned().flatten()).collect();
+        let ways: Vec<_> = relays.iter().map(|(index, _)| way(&options, *index)).collect();
         let tokens = relays.iter().map(|(index, _)| options.tokens.get(*index).cloned().flatten()).collect();
         let mut config = PeerConfig::new(options.identity, relays[0].1, provider::provider());
         config.relays = relays.into_iter().map(|(_, relay)| relay).collect();
         let at = config.relays.clone();
         config.tokens = tokens;
-        config.tunnels = https.iter().map(Option::is_some).collect();
+        config.tunnels = ways.iter().map(Option::is_some).collect();
+        config.renewable = ways.iter().map(|way| way.as_ref().is_some_and(|way| way.renewable)).collect();
         config.consent = options.consent;
         config.timing = options.timing;
         config.transport = options.transport;
@@ -149,7 +158,6 @@ impl Peer {
         let core = direc_core::Peer::new(config, provider::seed()?, Instant::now())?;
         let mut machine = PeerMachine::new(core, &at, bound);
         let (id, signals, wishes) = (machine.core.id(), machine.signals.clone(), machine.wishes.clone());
-        let ways = addresses.iter().copied().zip(https).collect();
         let at_home = addresses.iter().all(|relay| relay.ip().is_loopback());
         let network = network(addresses);
         machine.nearby = network.local(bound);
@@ -158,7 +166,7 @@ impl Peer {
         driver::start(node.clone(), vec![socket], Some(network), "direc-peer")?;
         // From here on the node ends with the guard, should the rest fail.
         let guard = Arc::new(Guard(node.clone()));
-        make_tunnels(node.clone(), wishes, ways)?;
+        attend(node.clone(), wishes, ways)?;
         let wanted = options.port_mapping && !at_home;
         let mapper = if wanted { Some(Mapper::start(node, signals.clone())?) } else { None };
         Ok(Self { guard, signals, mapper, id })

@@ -51,6 +51,12 @@ pub(crate) async fn relays(urls: &[RelayUrl], local: SocketAddr) -> Result<Found
     Ok((pick(urls, found, local, is_routed)?, nat64))
 }
 
+/// The relay as a socket bound to `local` can reach it.
+pub(crate) async fn relay(url: &RelayUrl, local: SocketAddr) -> Result<RelayAddress, BindError> {
+    let (found, _) = relays(std::slice::from_ref(url), local).await?;
+    found.into_iter().next().map(|(_, relay)| relay).ok_or(BindError::NoAddress { host: url.host.clone() })
+}
+
 /// Whether the system knows a way there. Nothing is sent.
 fn is_routed(address: SocketAddr) -> bool {
     let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };

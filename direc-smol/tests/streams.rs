@@ -178,6 +178,22 @@ fn more_streams_than_allowed_wait_their_turn() {
 }
 
 #[test]
+fn streams_whose_readers_want_no_more_make_way_for_others() {
+    run(async {
+        let Pair { near, far, .. } = pair().await;
+        // More than may be open at once.
+        for _ in 0..600 {
+            let mut send = near.open_uni().await.unwrap();
+            send.write_chunk(Bytes::from_static(b"?")).await.unwrap();
+            drop(far.accept_uni().await.unwrap());
+            while send.write_chunk(Bytes::from_static(b"!")).await.is_ok() {
+                pause(1).await;
+            }
+        }
+    });
+}
+
+#[test]
 fn reset_stop_and_their_codes_arrive() {
     run(async {
         let Pair { near, far, .. } = pair().await;

@@ -73,6 +73,15 @@ pub enum Event {
         /// Its address.
         relay: String,
     },
+    /// A relay has said by HTTPS that it has another key or address than it had.
+    RelayRenewed {
+        /// Its address before.
+        before: String,
+        /// Its address now.
+        relay: String,
+        /// Its key now.
+        key: String,
+    },
     /// A relay wants to be left.
     RelayDraining {
         /// Its address.

@@ -402,7 +402,12 @@ impl Puppet {
             2 => Message::Expect(Expect { cookie: self.cookie(draw), aside: false }),
             3 => {
                 let (cookie, port) = (self.cookie(draw), draw() % 10);
-                Message::Observed(Observed { cookie, port, address: self.address(draw) })
+                Message::Observed(Observed {
+                    cookie,
+                    port,
+                    address: self.address(draw),
+                    pool: (port & 1 == 1).then_some((u16::from(port) << 8, 50_000)),
+                })
             }
             4 => {
                 let (cookie, channel) = (self.cookie(draw), self.channel(draw));

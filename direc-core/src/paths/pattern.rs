@@ -8,6 +8,8 @@ const MAX_STEP: i32 = 32;
 const BLOCK: u16 = 1008;
 /// Fewer ports in one block than this may be there by chance.
 const BLOCK_EVIDENCE: usize = 3;
+/// From fewer ports than this nothing is concluded of where others are.
+const AROUND_EVIDENCE: usize = 4;
 /// NATs leave the well-known ports alone.
 const FIRST: u16 = 1024;
 /// Ports that are tried where the other side's NAT counts: some mappings of others may have come between.
@@ -31,8 +33,9 @@ impl Pattern {
     pub(super) const ANYWHERE: Self = Self::Within(FIRST, u16::MAX);
 
     /// `fresh`: the ports of one new socket at the relay's hole-punch ports, in the order in which it sent to them, one
-    /// at least. `earlier`: those of another socket, likewise.
-    pub(super) fn of(fresh: &[u16], earlier: &[u16]) -> Self {
+    /// at least. `earlier`: those of another socket, likewise. `pool`: the first and the last of the ports that such NATs
+    /// have given to others, if that is known.
+    pub(super) fn of(fresh: &[u16], earlier: &[u16], pool: Option<(u16, u16)>) -> Self {
         let (Some(&first), Some(&last)) = (fresh.first(), fresh.last()) else { return Self::ANYWHERE };
         // What only one port has seen of the new socket, others have seen of the one before.
         let compared = if fresh.len() > 1 { fresh } else { earlier };
@@ -52,7 +55,26 @@ impl Pattern {
         if all().count() >= BLOCK_EVIDENCE && high - low < BLOCK {
             return Self::Within(high.saturating_sub(BLOCK - 1).max(FIRST), low.saturating_add(BLOCK - 1));
         }
-        Self::ANYWHERE
+        match Self::any(pool) {
+            Self::Within(first, last) if pool.is_some() && first <= low && high <= last => Self::Within(first, last),
+            _ => Self::around(low, high, all().count()),
+        }
+    }
+
+    /// Nothing is known of these NATs, but perhaps of the ports that others like them have given.
+    pub(super) fn any(pool: Option<(u16, u16)>) -> Self {
+        let known = pool.filter(|(first, last)| first < last);
+        known.map_or(Self::ANYWHERE, |(first, last)| Self::within(first, last))
+    }
+
+    /// Somewhere around so many ports that have been seen. Should they come from a wider range, nothing is lost: by as much
+    /// as fewer of the sockets are among these, more of those are hit.
+    fn around(low: u16, high: u16, count: usize) -> Self {
+        if count < AROUND_EVIDENCE {
+            return Self::ANYWHERE;
+        }
+        let margin = u16::try_from(usize::from(high - low) * 4 / count).unwrap_or(u16::MAX);
+        Self::Within(low.saturating_sub(margin).max(FIRST), high.saturating_add(margin))
     }
 
     /// Somewhere among these, as another side says: of the ports that NATs give, whatever it says.
@@ -114,23 +136,23 @@ mod tests {
 
     #[test]
     fn a_port_that_every_destination_sees_is_the_next_ones_too() {
-        assert_eq!(Pattern::of(&[4000, 4000], &[17]), Pattern::Fixed(4000));
-        assert_eq!(Pattern::of(&[4000], &[17, 17]), Pattern::Fixed(4000));
-        assert_eq!(Pattern::of(&[4000], &[17]), Pattern::Fixed(4000), "as far as can be seen");
+        assert_eq!(Pattern::of(&[4000, 4000], &[17], None), Pattern::Fixed(4000));
+        assert_eq!(Pattern::of(&[4000], &[17, 17], None), Pattern::Fixed(4000));
+        assert_eq!(Pattern::of(&[4000], &[17], None), Pattern::Fixed(4000), "as far as can be seen");
     }
 
     #[test]
     fn a_nat_that_counts_is_followed_up_and_down() {
-        assert_eq!(Pattern::of(&[4000, 4001, 4003], &[9]), Pattern::Counting { next: 4004, step: 1 });
-        assert_eq!(Pattern::of(&[4000, 3998], &[9]), Pattern::Counting { next: 3996, step: -2 });
-        assert_eq!(Pattern::of(&[65534, 65535], &[]), Pattern::Counting { next: 0, step: 1 });
+        assert_eq!(Pattern::of(&[4000, 4001, 4003], &[9], None), Pattern::Counting { next: 4004, step: 1 });
+        assert_eq!(Pattern::of(&[4000, 3998], &[9], None), Pattern::Counting { next: 3996, step: -2 });
+        assert_eq!(Pattern::of(&[65534, 65535], &[], None), Pattern::Counting { next: 0, step: 1 });
     }
 
     #[test]
     fn one_port_alone_is_taken_for_what_an_earlier_socket_has_shown() {
-        assert_eq!(Pattern::of(&[4000], &[17, 18]), Pattern::Counting { next: 4001, step: 1 });
-        assert_eq!(Pattern::of(&[4000], &[4100, 4500, 4300]), Pattern::Within(3493, 5007));
-        assert_eq!(Pattern::of(&[4000], &[60_000, 17]), Pattern::ANYWHERE);
+        assert_eq!(Pattern::of(&[4000], &[17, 18], None), Pattern::Counting { next: 4001, step: 1 });
+        assert_eq!(Pattern::of(&[4000], &[4100, 4500, 4300], None), Pattern::Within(3493, 5007));
+        assert_eq!(Pattern::of(&[4000], &[60_000, 17], None), Pattern::ANYWHERE);
     }
 
     #[test]
@@ -143,15 +165,30 @@ mod tests {
 
     #[test]
     fn ports_of_one_block_are_looked_for_where_the_block_can_be() {
-        assert_eq!(Pattern::of(&[10_000, 10_900], &[10_400, 10_100]), Pattern::Within(9_893, 11_007));
-        assert_eq!(Pattern::of(&[10_000, 10_900], &[]), Pattern::Within(1024, 65535), "by chance");
-        assert_eq!(Pattern::of(&[10_000, 10_003], &[10_400, 10_100]), Pattern::Within(9_393, 11_007));
+        assert_eq!(Pattern::of(&[10_000, 10_900], &[10_400, 10_100], None), Pattern::Within(9_893, 11_007));
+        assert_eq!(Pattern::of(&[10_000, 10_900], &[], None), Pattern::Within(1024, 65535), "by chance");
+        assert_eq!(Pattern::of(&[10_000, 10_003], &[10_400, 10_100], None), Pattern::Within(9_393, 11_007));
     }
 
     #[test]
     fn ports_without_a_pattern_can_be_anywhere() {
-        assert_eq!(Pattern::of(&[40_000, 2_000], &[1_500, 60_000]), Pattern::Within(1024, 65535));
-        assert_eq!(Pattern::of(&[], &[]), Pattern::Within(1024, 65535));
+        assert_eq!(Pattern::of(&[40_000, 2_000], &[1_500, 60_000], None), Pattern::Within(1024, 65535));
+        assert_eq!(Pattern::of(&[], &[], None), Pattern::Within(1024, 65535));
+    }
+
+    #[test]
+    fn ports_without_a_pattern_are_looked_for_around_those_that_were_seen() {
+        assert_eq!(Pattern::of(&[52_000, 60_000], &[58_000, 64_000], None), Pattern::Within(40_000, 65_535));
+        assert_eq!(Pattern::of(&[52_000, 60_000], &[58_000], None), Pattern::ANYWHERE, "of three it says nothing");
+    }
+
+    #[test]
+    fn what_the_relay_knows_of_such_nats_counts_unless_it_is_seen_to_be_wrong() {
+        let pool = Some((50_001, 65_535));
+        assert_eq!(Pattern::of(&[52_000, 60_000], &[58_000, 64_000], pool), Pattern::Within(50_001, 65_535));
+        assert_eq!(Pattern::of(&[42_000, 60_000], &[58_000, 64_000], pool), Pattern::Within(20_000, 65_535));
+        assert_eq!(Pattern::of(&[52_000, 52_000], &[9, 9], pool), Pattern::Fixed(52_000));
+        assert_eq!(Pattern::of(&[52_000, 60_000], &[], Some((9, 3))), Pattern::ANYWHERE, "no range at all");
     }
 
     #[test]
@@ -169,7 +206,7 @@ mod tests {
             earlier in proptest::collection::vec(1024_u16.., 0..6),
             seed: u8,
         ) {
-            let ports = guesses(Pattern::of(&fresh, &earlier), &mut Rng::new([seed; 32]));
+            let ports = guesses(Pattern::of(&fresh, &earlier, None), &mut Rng::new([seed; 32]));
             let mut sorted = ports.clone();
             sorted.sort_unstable();
             sorted.dedup();

@@ -20,7 +20,8 @@ use super::{Pair, pattern::GUESSES};
 use crate::{Link, Techniques, rng::Rng, wire::datagram::Bid};
 use round::Round;
 
-/// Rounds that follow a beginning, each from its own view of why the ones before have failed.
+/// Rounds that follow a beginning, each from its own view of why the ones before have failed. A first one in which nothing
+/// had to be guessed comes on top.
 const ROUNDS: u8 = 3;
 /// If ports need not be guessed, one more round follows so long after the beginning: a firewall that shuts out whoever
 /// comes too early may have forgiven by then.
@@ -63,6 +64,8 @@ pub(crate) struct Nat<'a> {
     pub(crate) earlier: &'a [u16],
     /// Whether each host sees another port, if relays at two hosts have been compared.
     pub(crate) by_address: Option<bool>,
+    /// The first and the last of the ports that such NATs give, if the relay knows.
+    pub(crate) pool: Option<(u16, u16)>,
 }
 
 /// What a round begins with.
@@ -82,6 +85,8 @@ pub(super) struct Rounds {
     /// Number of the current round, or the last one.
     number: u16,
     left: u8,
+    /// How many have begun since the beginning.
+    begun: u8,
     /// When the last beginning was, until the round after it that counts on forgiveness.
     planned: Option<Instant>,
     /// Further rounds that there have been, and when the last round ended.
@@ -106,6 +111,7 @@ impl Rounds {
             techniques,
             number: 0,
             left: 0,
+            begun: 0,
             planned: None,
             later: 0,
             ended: None,
@@ -122,7 +128,7 @@ impl Rounds {
     /// Plain punching begins; where it leads nowhere, rounds follow. P2 begins them.
     pub(super) fn plan(&mut self, now: Instant, relayed_rtt: Duration) {
         self.left = if self.techniques.fresh_sockets { ROUNDS } else { 0 };
-        (self.planned, self.later) = (Some(now), 0);
+        (self.planned, self.begun, self.later) = (Some(now), 0, 0);
         if self.begins && self.left > 0 && self.round.is_none() {
             self.begin_at = Some(now + PATIENCE + relayed_rtt * 2);
         }
@@ -153,12 +159,22 @@ impl Rounds {
         self.need.take()
     }
 
+    /// What the first round has shown, whether it came to its end or the other side was quicker to begin the next.
+    fn learn(&mut self) {
+        if let Some(round) = self.round.as_ref().filter(|_| self.begun == 1) {
+            self.fixed = round.is_fixed();
+            self.left += u8::from(self.fixed);
+        }
+    }
+
     fn begin(&mut self, now: Instant, number: u16, keep: &[Link]) {
+        self.learn();
         self.end(keep);
-        let failed = ROUNDS.saturating_sub(self.left);
-        // P2 in the second round, P4 in the third.
-        let suspects = self.fixed && self.left > 0 && failed == if self.begins { 1 } else { 2 };
-        (self.number, self.left) = (number, self.left.saturating_sub(1));
+        let failed = self.begun;
+        // P2 in the second round; P4, who has less time left for it, in the third and in the fourth.
+        let turn = if self.begins { failed == 1 } else { failed > 1 };
+        let suspects = self.fixed && self.left > 0 && turn;
+        (self.number, self.left, self.begun) = (number, self.left.saturating_sub(1), failed.saturating_add(1));
         self.need = Some(Need::Look);
         self.round = Some(Round::new(now, Terms { number, techniques: self.techniques, failed, suspects }));
     }
@@ -206,12 +222,11 @@ impl Rounds {
         if !round.is_over() {
             return;
         }
-        if self.left + 1 == ROUNDS {
-            self.fixed = round.is_fixed();
-        }
         let worth = !round.is_hopeless();
         // Where a NAT was but suspected, nothing has to be guessed.
-        let cheap = worth && (self.fixed || !round.has_guessed());
+        let guessed = round.has_guessed();
+        self.learn();
+        let cheap = worth && (self.fixed || !guessed);
         self.left = if worth { self.left } else { 0 };
         self.end(keep);
         self.ended = Some(now);

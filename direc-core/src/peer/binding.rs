@@ -15,6 +15,7 @@ use crate::{drops::DropReason, wire::datagram::Cookie};
 /// Pauses between refreshes that are tried, in seconds. Whoever forgets sooner than the first one is not helped; the last
 /// one with its test is shorter than a control connection's idle timeout and an address's life at the relay.
 const PAUSES: [u8; 6] = [4, 6, 12, 25, 40, 55];
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(PAUSES[PAUSES.len() - 1] as u64);
 /// A silence that is survived must be so much longer than the pause that follows from it, in seconds.
 const MARGIN: u8 = 2;
 /// A late echo that comes later than this is taken for lost.

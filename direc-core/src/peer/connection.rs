@@ -114,12 +114,19 @@ impl<'a> Connection<'a> {
         quic.send_stream(id).write_chunks(chunks).map(|written| written.bytes)
     }
 
-    /// Ends a stream: no more data will be written.
+    /// Ends a stream: no more data will be written. To be called, or [`Self::reset`], for each stream in the end, also for
+    /// one that was stopped: it counts as open until then.
     ///
     /// # Errors
     /// `Stopped`, or `ClosedStream`.
     pub fn finish(&mut self, id: StreamId) -> Result<(), FinishError> {
-        self.sending(id).ok_or(FinishError::ClosedStream)?.send_stream(id).finish()
+        let quic = self.sending(id).ok_or(FinishError::ClosedStream)?;
+        let finished = quic.send_stream(id).finish();
+        if let Err(FinishError::Stopped(code)) = finished {
+            // As in `quic/stream.rs`. It was neither finished nor reset before.
+            let _ = quic.send_stream(id).reset(code);
+        }
+        finished
     }
 
     /// Abandons a stream that is being sent.

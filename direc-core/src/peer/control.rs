@@ -3,6 +3,7 @@
 mod loss;
 mod messages;
 mod pulse;
+mod renewal;
 mod retry;
 mod ways;
 
@@ -16,8 +17,11 @@ use bytes::BytesMut;
 use quinn_proto::{Connection, Dir, EcnCodepoint, EndpointConfig, Event, StreamEvent, StreamId, VarInt};
 
 pub(super) use messages::registration;
+pub(super) use pulse::PATIENCE as PULSE_PATIENCE;
 use pulse::{Beat, Pulse};
+use renewal::Renewal;
 use ways::{By, Ways};
+pub(super) use {loss::COME_BACK, retry::LAST_PAUSE};
 
 use crate::{
     ConfigError, Link, RelayError, Transmit,
@@ -114,6 +118,7 @@ pub(super) struct Control {
     pulse: Pulse,
     twice: Twice,
     ways: Ways,
+    renewal: Renewal,
     local: Vec<SocketAddr>,
     events: Vec<ControlEvent>,
 }
@@ -145,6 +150,7 @@ impl Control {
             pulse: Pulse::default(),
             twice: Twice::default(),
             ways: Ways::default(),
+            renewal: Renewal::default(),
             local: Vec::new(),
             events: Vec::new(),
         })

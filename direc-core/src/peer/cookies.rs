@@ -81,6 +81,11 @@ impl Cookies {
         self.confirms.clear();
     }
 
+    /// How many are under way, and what is still to be said of them.
+    pub(super) fn len(&self) -> usize {
+        self.runs.len() + self.confirms.len()
+    }
+
     fn address(&self, port: usize) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.relay, *self.punch_ports.get(port)?))
     }

@@ -237,6 +237,13 @@ impl Evidence {
         }
     }
 
+    /// A relay is at another address: what the one before has seen says nothing of it.
+    pub(super) fn on_relay_moved(&mut self, relay: usize, address: SocketAddr) {
+        if let Some(seen) = self.relays.get_mut(relay) {
+            *seen = Seen::new(address);
+        }
+    }
+
     pub(super) fn set_local(&mut self, local: &[SocketAddr]) {
         self.local = local.to_vec();
     }

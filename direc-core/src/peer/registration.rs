@@ -87,6 +87,11 @@ impl Registration {
         self.ping_at = self.life.keep_alive().map(|pause| now + pause.min(most));
     }
 
+    /// The relay is at another address.
+    pub(super) fn move_to(&mut self, relay: SocketAddr) {
+        (self.cookies, self.knock) = (Cookies::new(relay.ip()), Knock::new(relay.ip()));
+    }
+
     /// No more cookies, and no knock.
     pub(super) fn rest(&mut self) {
         self.knock.rest();
@@ -211,7 +216,7 @@ impl Peer {
         if self.on_looked(relay, observed) {
             return;
         }
-        let Observed { port, address, cookie } = *observed;
+        let Observed { port, address, cookie, pool: _ } = *observed;
         if self.relays[relay].knock.is_own(&cookie) {
             let finding = self.relays[relay].knock.on_observed(self.now, &cookie, address);
             return self.on_finding(relay, finding);

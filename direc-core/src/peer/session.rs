@@ -116,6 +116,11 @@ fn virtual_address(slot: u32) -> SocketAddr {
 }
 
 impl Session {
+    /// Addresses of the other side that are kept.
+    pub(super) fn candidates(&self, now: Instant) -> usize {
+        self.paths.status(now, None).len()
+    }
+
     /// P2's side of a new connection.
     pub(super) fn client(id: ConnId, peer: NodeId, options: ConnectOptions, ctx: &Context<'_>, rng: Rng) -> Self {
         let deadline = ctx.now + ctx.shared.timing.relay_deadline;

@@ -1,4 +1,4 @@
-//! What all parts of a peer have in common and none of them changes.
+//! What all parts of a peer have in common and none of them changes, but for where the relays are.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
@@ -26,6 +26,16 @@ impl Shared {
     /// The address of a relay by its number, of which there are as many as the settings name.
     pub(super) fn relay(&self, number: usize) -> SocketAddr {
         self.reach.relays[number.min(self.reach.relays.len() - 1)]
+    }
+
+    /// The relay of this number is there from now on.
+    pub(super) fn move_relay(&mut self, number: usize, address: SocketAddr) {
+        let Reach { mut relays, v4, v6, nat64 } = std::mem::take(&mut self.reach);
+        if let Some(relay) = relays.get_mut(number) {
+            *relay = address;
+        }
+        let reach = Reach::new(relays, nat64);
+        self.reach = Reach { v4: v4 | reach.v4, v6: v6 | reach.v6, ..reach };
     }
 
     /// The number of the relay at this address.

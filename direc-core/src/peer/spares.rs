@@ -23,6 +23,11 @@ impl Spares {
         links
     }
 
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// One is needed no more.
     pub(super) fn retire(&mut self, link: Link, events: &mut VecDeque<PeerEvent>) {
         if self.open.remove(&link).is_some() {

@@ -186,7 +186,7 @@ impl Liar {
 }
 
 fn observed() -> Message {
-    Message::Observed(Observed { cookie: [0; 16], port: 9, address: PEER.parse().unwrap() })
+    Message::Observed(Observed { cookie: [0; 16], port: 9, address: PEER.parse().unwrap(), pool: None })
 }
 
 fn offer(client: u8) -> Message {

@@ -1,6 +1,6 @@
 //! Messages on a bi stream of a control connection.
 
-use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
+use quinn_proto::{Connection, FinishError, ReadError, StreamId, VarInt, WriteError};
 
 use crate::wire::{
     frame::{FrameBuffer, frame},
@@ -92,9 +92,12 @@ impl MessageStream {
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => self.unsent.clear(),
             }
         }
-        if self.finishing {
-            // A stream that was stopped or reset needs no end.
-            let _ = connection.send_stream(self.id).finish();
+        if self.finishing
+            && let Err(FinishError::Stopped(code)) = connection.send_stream(self.id).finish()
+        {
+            // Who is asked to stop says where it did (RFC 9000, section 3.5), or the stream stays open at the other side,
+            // and one less can ever be.
+            let _ = connection.send_stream(self.id).reset(code);
         }
     }
 

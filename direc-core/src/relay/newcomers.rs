@@ -18,6 +18,10 @@ pub(super) struct Newcomers {
 }
 
 impl Newcomers {
+    pub(super) fn len(&self) -> usize {
+        self.by.len().max(self.due.len())
+    }
+
     /// A connection was let in; its number may have been another's before.
     pub(super) fn enter(&mut self, now: Instant, handle: Option<Handle>) {
         let Some(handle) = handle else { return };

@@ -35,6 +35,10 @@ pub(super) struct Promises {
 }
 
 impl Promises {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Promises a late echo after `delay`, in place of an earlier one from the same port.
     pub(super) fn add(&mut self, now: Instant, delay: Duration, promise: Promise) {
         let due = (now + delay, self.next);

@@ -57,21 +57,23 @@ impl Relay {
     fn on_proven(&mut self, owner: Owner, port: u8, from: SocketAddr, cookie: Cookie) {
         let delay = self.jar.use_up(&cookie, port);
         let Some(entry) = self.registry.get_mut(owner.peer) else { return };
+        self.ports.note(self.now, from);
         if owner.aside {
             // A round of punching waits for it, on both sides.
             self.urgent.begin(self.now, owner.peer);
-            return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
+            let pool = self.ports.range(self.now, from.ip());
+            return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from, pool }));
         }
         if let Some(delay) = delay {
             self.promises.add(self.now, delay, Promise { peer: owner.peer, port, to: from, cookie });
         }
         if usize::from(port) >= self.config.punch_ports.len() {
-            return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
+            return self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from, pool: None }));
         }
         let before = entry.addresses(self.now);
         entry.observe(self.now, port, from);
         let (id, news) = (entry.id, entry.addresses(self.now) != before);
-        self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from }));
+        self.say(owner.peer, &Message::Observed(Observed { cookie, port, address: from, pool: None }));
         if news || owner.introduction.is_some() {
             self.step(Step::S8, owner.introduction, Some(id), Some(from));
         }

@@ -8,6 +8,10 @@ use crate::{Transmit, quic::Handle, twice::Twice};
 pub(super) struct Urgent(BTreeMap<usize, Twice>);
 
 impl Urgent {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn begin(&mut self, now: Instant, peer: Handle) {
         self.0.entry(peer.0).or_default().begin(now);
     }

@@ -154,6 +154,9 @@ pub(crate) struct Observed {
     pub(crate) port: u8,
     #[serde(with = "address")]
     pub(crate) address: SocketAddr,
+    /// The first and the last port that NATs there have given, if the relay knows and another socket asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<(u16, u16)>,
 }
 
 /// P2 to P3 (S2): I want a connection to `server`, and I send `cookie`.

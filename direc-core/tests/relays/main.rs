@@ -6,6 +6,7 @@ mod drain;
 mod local;
 mod moments;
 mod policy;
+mod renewal;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;

@@ -343,6 +343,15 @@ impl World {
         })
     }
 
+    /// The last connection that a host was told of.
+    pub fn connected_last(&self, host: usize) -> ConnId {
+        let connected = self.hosts[host].events.iter().rev().find_map(|(_, event)| match event {
+            Event::Peer(PeerEvent::Connected { conn, .. }) => Some(*conn),
+            _ => None,
+        });
+        connected.unwrap()
+    }
+
     pub fn offered(&self, host: usize) -> Option<(Duration, ConnId)> {
         self.peer_event(host, |event| match event {
             PeerEvent::Offered { conn, .. } => Some(*conn),

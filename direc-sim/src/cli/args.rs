@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
+use direc_core::MAX_RELAYS;
 use direc_sim::{
     Scenario,
     faults::Fault,
@@ -17,6 +18,7 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
        direc-sim bound [OPTIONS]      time-to-direct against its bound, for many delays; exit 1 if one is missed
        direc-sim speed [OPTIONS]      complete introductions per CPU second
        direc-sim faults [OPTIONS]     stalls of an upload after all kinds of faults; exit 1 if a limit is missed
+       direc-sim week [OPTIONS]       a week of operation: who is lost for how long; exit 1 if longer than the backoff
        direc-sim conform FILE [--a BOXES]  what becomes of a script's packets, behind its boxes or these
        direc-sim goodput [OPTIONS]    goodput after a move from the relay to a direct path of another rate
        direc-sim matrix [OPTIONS]     every NAT against every NAT: success and time to direct; see matrix --help
@@ -34,16 +36,18 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --scenario HEX       the scenario that these bytes stand for, as a property test or fuzzer prints it
   --repeat K           K runs, with the seeds N, N+1, ...
   --introductions K    how many introductions `speed` measures (default 500)
-  --seeds N            how many seeds `faults` and `goodput` try, from --seed on (default 200, and 5)
+  --seeds N            how many seeds `faults`, `goodput` and `week` try, from --seed on (default 200, 5, and 1)
+  --relays N           how many relays `week` has, 1 to 4 (default 1)
+  --days N             how long `week` lasts (default 7)
   --fault NAME         only this fault: see below
   --sender P2|P4       only this side sends
   --pcap FILE          write all packets as pcapng, TLS secrets included, for Wireshark
   --json               one JSON object a line on standard output, nothing else
   --help, -h           this
 
-BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity,
+BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity, pf,
 udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
-ports), -seq, -busy, -block or -parity; double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row;
+ports), -seq, -busy, -block, -parity or -pf; double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row;
 and to any of them +MOD: hairpin, hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound,
 limit, paired, arbitrary, small-mtu, nat64, v6, fw6. docs/simulator.md says what each is.
 FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-eif, roam, both-roam, relay-killed,
@@ -58,6 +62,7 @@ pub(crate) enum Mode {
     Bound,
     Speed,
     Faults,
+    Week,
     Goodput,
     Conform,
     Help,
@@ -86,6 +91,8 @@ pub(crate) struct Args {
     pub(crate) introductions: u64,
     /// 0: as many as the mode likes.
     pub(crate) seeds: u64,
+    pub(crate) relays: usize,
+    pub(crate) days: u32,
     pub(crate) fault: Option<Fault>,
     pub(crate) sender: Option<usize>,
     pub(crate) pcap: Option<PathBuf>,
@@ -135,6 +142,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
         repeat: 1,
         introductions: 500,
         seeds: 0,
+        relays: 1,
+        days: 7,
         fault: None,
         sender: None,
         pcap: None,
@@ -151,11 +160,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
                     Some("bound") => Mode::Bound,
                     Some("speed") => Mode::Speed,
                     Some("faults") => Mode::Faults,
+                    Some("week") => Mode::Week,
                     Some("goodput") => Mode::Goodput,
                     Some("conform") => Mode::Conform,
                     Some("help") => Mode::Help,
                     _ => {
-                        let expected = "expected run, bound, speed, faults, conform, goodput or matrix";
+                        let expected = "expected run, bound, speed, faults, week, conform, goodput or matrix";
                         return Err(UsageError(format!("{expected}, found {value:?}")));
                     }
                 };
@@ -171,6 +181,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             Arg::Long("repeat") => out.repeat = number(&mut parser, "repeat", 1)?,
             Arg::Long("introductions") => out.introductions = number(&mut parser, "introductions", 1)?,
             Arg::Long("seeds") => out.seeds = number(&mut parser, "seeds", 1)?,
+            Arg::Long("relays") => out.relays = up_to(&mut parser, "relays", MAX_RELAYS)?,
+            Arg::Long("days") => out.days = up_to(&mut parser, "days", 365)?,
             Arg::Long("fault") => {
                 let text = text(&mut parser, "fault")?;
                 let fault = Fault::named(&text).ok_or_else(|| wrong("fault", "a fault's name (see --help)", &text))?;
@@ -250,6 +262,17 @@ pub(super) fn number(parser: &mut Parser, flag: &str, least: u64) -> Result<u64,
     number.ok_or_else(|| wrong(flag, &format!("a whole number from {least}"), &text))
 }
 
+fn up_to<N: TryFrom<u64> + TryInto<u64> + Copy + fmt::Display>(
+    parser: &mut Parser,
+    flag: &str,
+    most: N,
+) -> Result<N, UsageError> {
+    let text = text(parser, flag)?;
+    let limit = most.try_into().unwrap_or(u64::MAX);
+    let number = text.parse().ok().filter(|number| (1..=limit).contains(number)).and_then(|n| N::try_from(n).ok());
+    number.ok_or_else(|| wrong(flag, &format!("a whole number from 1 to {most}"), &text))
+}
+
 fn boxes(name: &str, flag: &str) -> Result<Vec<NatConfig>, UsageError> {
     nat::stack(name).ok_or_else(|| wrong(flag, &format!("one of {}", nat::NAMES), name))
 }
@@ -298,6 +321,8 @@ mod tests {
             ("--fast", &["--fast", "--help"]),
             ("race", &["bound", "race"]),
             ("faults --fault none", &["--fault", "name", "\"none\""]),
+            ("week --relays 5", &["--relays", "1 to 4", "\"5\""]),
+            ("week --days 0", &["--days", "1 to 365"]),
             ("faults --sender P3", &["--sender", "P2 or P4"]),
             ("--seed", &["--seed"]),
         ] {

@@ -12,7 +12,7 @@ use crate::{
 
 /// The kinds of NAT that are shown, as [`stack`] knows them, and what each is. Those that behave alike towards others
 /// stand next to each other.
-pub const KINDS: [(&str, &str); 24] = [
+pub const KINDS: [(&str, &str); 25] = [
     ("none", "a public address, no filter"),
     ("fw", "a public address behind a stateful firewall"),
     ("eim-eif-x", "full cone: endpoint-independent mapping and filtering; ports not kept"),
@@ -32,6 +32,7 @@ pub const KINDS: [(&str, &str); 24] = [
     ("sym-seq-busy", "the same with light cross traffic: ten mappings of others a second"),
     ("cgn-block", "symmetric, a carrier's: random ports from a block of 1,008"),
     ("parity", "symmetric, random ports that are even or odd like the inner one"),
+    ("pf", "symmetric, random ports from 50,001 on, as BSD's pf gives them"),
     ("sym", "symmetric: a random port for each endpoint outside; address- and port-dependent filtering"),
     ("sym+fw6", "symmetric; and IPv6 behind a stateful firewall"),
     ("double-sym", "a home router behind a carrier's symmetric NAT: easy/sym"),

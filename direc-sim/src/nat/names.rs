@@ -6,14 +6,14 @@ use super::{Dependence, Egress, Hairpin, NatConfig, Pooling, Ports, Timeouts, Tr
 
 /// The names that [`stack`] knows, for people.
 pub const NAMES: &str = "none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, \
-    overload, parity, udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; \
-    {eim,adm,apdm}-{eif,adf,apdf}, then -x (random ports), -seq, -busy, -block or -parity; \
+    overload, parity, pf, udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; \
+    {eim,adm,apdm}-{eif,adf,apdf}, then -x (random ports), -seq, -busy, -block, -parity or -pf; \
     double, double-eim, double-eif, double-sym, or HOME/CARRIER for two in a row; and to any of them +MOD: hairpin, \
     hairpin-internal, isolate, short, long, clash, reject, ban, blocked, 443, outbound, limit, paired, arbitrary, \
     small-mtu, nat64, v6, fw6";
 
 /// All names of one box that are words of their own: what tables go through.
-pub const SINGLE: [&str; 20] = [
+pub const SINGLE: [&str; 21] = [
     "easy",
     "strict",
     "sym",
@@ -26,6 +26,7 @@ pub const SINGLE: [&str; 20] = [
     "hairpin-none",
     "overload",
     "parity",
+    "pf",
     "udp-blocked",
     "udp-443-only",
     "short-timeout",
@@ -48,6 +49,8 @@ const DOUBLES: [(&str, &str, &str); 4] = [
 const BAN: Duration = Duration::from_secs(10);
 /// Ports of a subscriber's block where a carrier cuts 1,024–65,535 into 64.
 const BLOCK: u16 = 1008;
+/// Where BSD's pf takes ports from, unless told otherwise.
+pub(crate) const PF: Ports = Ports::Within(50_001, u16::MAX);
 /// What `busy` stands for: light cross traffic, in mappings a second.
 const BUSY: u16 = 10;
 /// What `limit` stands for: enough for a page's worth of flows, not for hundreds at once.
@@ -96,6 +99,7 @@ fn one(name: &str) -> Option<NatConfig> {
         "sym-seq-busy" => sym(sequential(BUSY)),
         "cgn-block" => sym(Ports::Block(BLOCK)),
         "parity" => sym(Ports::Parity),
+        "pf" => sym(PF),
         "overload" => translating(sym(Ports::Preserved), |t| t.overloading = true),
         "clash" => modified(easy, Some("clash"))?,
         "ban" => modified(easy, Some("ban"))?,
@@ -126,6 +130,7 @@ fn one(name: &str) -> Option<NatConfig> {
                 Some("busy") => sequential(BUSY),
                 Some("block") => Ports::Block(BLOCK),
                 Some("parity") => Ports::Parity,
+                Some("pf") => PF,
                 Some(_) => return None,
             };
             if parts.next().is_some() {
@@ -181,7 +186,7 @@ mod tests {
     fn every_combination_has_a_name_and_other_names_are_refused() {
         for mapping in ["eim", "adm", "apdm"] {
             for filtering in ["eif", "adf", "apdf"] {
-                for suffix in ["", "-x", "-seq", "-busy", "-block", "-parity"] {
+                for suffix in ["", "-x", "-seq", "-busy", "-block", "-parity", "-pf"] {
                     let name = format!("{mapping}-{filtering}{suffix}");
                     assert_eq!(stack(&name).map(|s| s.len()), Some(1), "{name}");
                 }

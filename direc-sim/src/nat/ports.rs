@@ -51,6 +51,7 @@ impl Picker {
             Ports::Preserved if free_at(inside.port()) => Some(inside.port()),
             Ports::Preserved => random(&like(inside.port()), rng, free_at),
             Ports::Random => random(&PORTS, rng, free_at),
+            Ports::Within(low, high) => random(&(low..=high.max(low)), rng, free_at),
             Ports::Parity => random(&PORTS, rng, |port| port % 2 == inside.port() % 2 && free_at(port)),
             Ports::Sequential { step, busy } => self.sequential(now, step, busy, rng, free_at),
             Ports::Block(size) => {

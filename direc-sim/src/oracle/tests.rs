@@ -38,6 +38,7 @@ fn the_oracle_says_what_the_table_in_the_design_says() {
         ("easy", "sym", Guess),
         ("easy", "apdm-eif-x", Guess),
         ("easy", "parity", Guess),
+        ("easy", "pf", Guess),
         ("easy", "overload", Direct),
         ("ban", "sym", Relayed),
         ("ban", "sym-seq", Relayed),

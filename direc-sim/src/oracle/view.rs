@@ -52,7 +52,7 @@ impl View {
             Some(Ports::Sequential { .. }) => Next::Counts,
             Some(Ports::Block(_)) => Next::Near,
             // The one port that could be kept is the one that the relay sees.
-            Some(Ports::Preserved | Ports::Random | Ports::Parity) => Next::Anywhere,
+            Some(Ports::Preserved | Ports::Random | Ports::Within(..) | Ports::Parity) => Next::Anywhere,
         };
         let arbitrary = config.translation.is_some_and(|t| t.addresses > 1 && t.pooling == Pooling::Arbitrary);
         let harms = config.unsolicited != Unsolicited::DROPPED && config.filtering != Dependence::Endpoint;

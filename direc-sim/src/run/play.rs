@@ -52,6 +52,7 @@ impl Cast<'_> {
             if notes != seen {
                 self.steps(seen);
                 seen = notes;
+                self.hear_questions();
                 self.settle();
             }
         }

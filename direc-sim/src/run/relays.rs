@@ -21,7 +21,9 @@ pub(super) struct Station {
     pub(super) address: RelayAddress,
     config: RelayConfig,
     /// Killed or drained: another process takes its place at the repair.
-    down: bool,
+    pub(super) down: bool,
+    /// Drained, and not killed, the last time.
+    pub(super) drained: bool,
 }
 
 impl Station {
@@ -46,7 +48,7 @@ impl Station {
         let mut ports = vec![(Link::Main, RELAY_PORT)];
         ports.extend((0_u8..).map(Link::Punch).zip(PUNCH_PORTS.into_iter().chain([KNOCK_PORT])));
         let host = world.add_host(site, &name, &ports, Box::new(relay));
-        Ok(Self { host, site, address, config, down: false })
+        Ok(Self { host, site, address, config, down: false, drained: false })
     }
 }
 
@@ -54,7 +56,7 @@ impl Cast<'_> {
     /// A relay's process is gone, without a word.
     pub(super) fn kill_relay(&mut self, number: usize) {
         if let Some(station) = self.relays.get_mut(number) {
-            station.down = true;
+            (station.down, station.drained) = (true, false);
             self.world.stop(station.host, true);
         }
     }
@@ -62,8 +64,18 @@ impl Cast<'_> {
     /// A relay says that it wants to be left.
     pub(super) fn drain_relay(&mut self, number: usize, within: Duration) {
         if let Some(station) = self.relays.get_mut(number) {
-            station.down = true;
+            (station.down, station.drained) = (true, true);
             self.world.with_relay(station.host, |relay, now| relay.drain(now, within));
+        }
+    }
+
+    /// The next process of a relay that is gone has another key.
+    pub(super) fn rekey_relay(&mut self, number: usize) {
+        let Some(station) = self.relays.get_mut(number).filter(|station| station.down) else { return };
+        // Any 32 bytes are a key.
+        if let Ok(identity) = identity(&mut self.relays_rng) {
+            station.address.key = identity.id();
+            station.config.identity = identity;
         }
     }
 

@@ -16,7 +16,8 @@ impl Cast<'_> {
             When::At(at) => Some(self.start + at),
             When::Step(..) => None,
         });
-        incidents.chain(self.repairs.iter().map(|&(at, _)| at)).min()
+        let answers = self.questions.iter().map(|question| question.due);
+        incidents.chain(self.repairs.iter().map(|&(at, _)| at)).chain(answers).min()
     }
 
     /// When the last of them is, or was; the beginning if there are none.
@@ -43,6 +44,7 @@ impl Cast<'_> {
         for (_, what) in due {
             self.set(what, false);
         }
+        self.answer();
     }
 
     /// Lets happen what was waiting for a step that has been taken since.
@@ -115,7 +117,11 @@ impl Cast<'_> {
                     self.world.stop(host, wrong);
                 }
             }
-            Trouble::KillRelay(number) if wrong => self.kill_relay(number),
+            Trouble::KillRelay(number) | Trouble::RekeyRelay(number) if wrong => self.kill_relay(number),
+            Trouble::RekeyRelay(number) => {
+                self.rekey_relay(number);
+                self.restart_relay(number);
+            }
             Trouble::DrainRelay(number, within) if wrong => self.drain_relay(number, within),
             Trouble::KillRelay(number) | Trouble::DrainRelay(number, _) => self.restart_relay(number),
             Trouble::PesterPeer(number, count) => {
@@ -137,7 +143,7 @@ impl Cast<'_> {
     }
 
     /// Repairs everything that can be, and lets nothing more go wrong.
-    pub(super) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.pending.clear();
         self.world.calm();
         let repairs = std::mem::take(&mut self.repairs);

@@ -8,7 +8,7 @@ use super::{Call, Incident, Scenario, Side, Trouble, When, Willing};
 use crate::{
     app::{Answer, Flow, Work},
     link::LinkConfig,
-    nat::{NatConfig, stack},
+    nat::{Dependence, NatConfig, PF, stack},
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -177,6 +177,25 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// What came after [`Self::later_additions`]: other ports, networks of both families, and networks without IPv4. Those
+    /// are homes of one peer that stays there: who roams gets to a relay's other address by a resolver.
+    fn newest_additions(&mut self, scenario: &mut Scenario) {
+        let shared = |side: &Side| side.home_of.is_some() || side.carrier_of.is_some() || side.elsewhere.is_some();
+        let apart = !scenario.v6 && !scenario.peers.iter().any(shared);
+        for side in &mut scenario.peers {
+            let drawn = self.below(8);
+            let Some(first) = side.boxes.first_mut() else { continue };
+            let Some(translation) = &mut first.translation else { continue };
+            match drawn {
+                4 if apart => first.beside = Some(Dependence::Endpoint),
+                5 if apart => first.beside = Some(Dependence::AddressAndPort),
+                6 if apart => first.nat64 = true,
+                7 => translation.ports = PF,
+                _ => {}
+            }
+        }
+    }
+
     fn later_incident(&mut self, peers: usize) -> Incident {
         let (when, lasts) = (When::At(self.moment()), self.moment());
         let (one, other) = (self.below(peers), self.below(peers));
@@ -250,6 +269,7 @@ impl Scenario {
             limit: Duration::from_secs(400),
         };
         bytes.later_additions(&mut scenario);
+        bytes.newest_additions(&mut scenario);
         scenario
     }
 }
@@ -267,6 +287,22 @@ mod tests {
         assert_eq!(scenario.calls.len(), 1);
         assert!(scenario.warm && scenario.calls[0].work.ping && scenario.incidents.is_empty());
         assert_eq!(scenario.noise.loss, 0.0);
+    }
+
+    #[test]
+    fn networks_of_both_families_and_without_ipv4_come_up() {
+        let mut rng = crate::rng::Rng::new(1, crate::rng::Purpose::Garbage);
+        let mut seen = [0; 3];
+        for _ in 0..1000 {
+            let mut bytes = [0; 300];
+            rng.fill(&mut bytes);
+            for first in Scenario::from_bytes(&bytes).peers.iter().filter_map(|side| side.boxes.first()) {
+                let pf = first.translation.is_some_and(|translation| translation.ports == PF);
+                let is = [first.is_nat64(), first.firewall_beside().is_some(), pf];
+                seen.iter_mut().zip(is).for_each(|(count, is)| *count += u32::from(is));
+            }
+        }
+        assert!(seen.iter().all(|&count| count > 10), "{seen:?}");
     }
 
     #[test]

@@ -21,7 +21,9 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use super::{
     HttpsError, Proxy, TUNNEL_PATH, TUNNEL_PROTOCOL, Trust, WELL_KNOWN,
     carry::Tunnel,
+    description::Said,
     http::{Answer, Bytes, Inbox, read_answer},
+    renew::Renewer,
     stream::TlsStream,
     trust::client_config,
     within::within,
@@ -53,6 +55,8 @@ pub struct HttpsRelay {
     proxy: Option<Proxy>,
     /// The connection by which it has described itself.
     spare: Arc<Mutex<Option<Open>>>,
+    /// What it has said then, or since.
+    said: Arc<Mutex<Option<Said>>>,
 }
 
 /// TLS to the relay: what has come by it and is not used up, and where its other end is.
@@ -65,7 +69,7 @@ impl HttpsRelay {
     /// [`HttpsError::Ca`] or [`HttpsError::NoRoots`] if there is nobody to trust.
     pub fn new(url: HttpsUrl, trust: &Trust) -> Result<Self, HttpsError> {
         let tls = client_config(trust, url.pin)?;
-        Ok(Self { url, tls, proxy: None, spare: Arc::default() })
+        Ok(Self { url, tls, proxy: None, spare: Arc::default(), said: Arc::default() })
     }
 
     /// The same, through this proxy.
@@ -126,9 +130,17 @@ impl HttpsRelay {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn said(&self) -> MutexGuard<'_, Option<Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Closes the spare connection once it is not needed any more.
     async fn forget_spare(&self) {
         Timer::after(SPARE).await;
+        self.close_spare();
+    }
+
+    pub(super) fn close_spare(&self) {
         let spare = self.spare().take();
         if let Some((mut stream, ..)) = spare {
             stream.say_goodbye();
@@ -287,27 +299,40 @@ impl Wishes {
     }
 }
 
-/// Makes tunnels to these relays as they are wanted, until the peer has ended.
-pub(crate) fn make_tunnels(
+/// A relay's way by HTTPS.
+pub(crate) struct Way {
+    pub(crate) https: HttpsRelay,
+    /// Whether the relay is asked by it who it is, should that have changed.
+    pub(crate) renewable: bool,
+    /// How long one try to reach it by QUIC lasts.
+    pub(crate) patience: Duration,
+}
+
+/// Does what there is to do by HTTPS, until the peer has ended: makes tunnels to these relays as they are wanted, and asks
+/// them who they are when that is in doubt.
+pub(crate) fn attend(
     node: Arc<Node<PeerMachine>>,
     wishes: Arc<Wishes>,
-    relays: Vec<(SocketAddr, Option<HttpsRelay>)>,
+    relays: Vec<Option<Way>>,
 ) -> Result<(), BindError> {
-    if relays.iter().all(|(_, https)| https.is_none()) {
+    if relays.iter().all(Option::is_none) {
         return Ok(());
     }
     let run = move || {
         let executor = LocalExecutor::new();
-        for (index, (address, https)) in relays.iter().enumerate() {
-            if let Some(https) = https {
-                let maker = Maker { node: &node, wishes: &wishes, index, address: *address, https };
-                executor.spawn(async move { maker.run().await }).detach();
-                executor.spawn(https.forget_spare()).detach();
+        for (index, way) in relays.iter().enumerate() {
+            let Some(Way { https, renewable, patience }) = way else { continue };
+            let maker = Maker { node: &node, wishes: &wishes, index, https };
+            executor.spawn(async move { maker.run().await }).detach();
+            executor.spawn(https.forget_spare()).detach();
+            if *renewable {
+                let renewer = Renewer::new(&node, index, https, *patience);
+                executor.spawn(async move { renewer.run().await }).detach();
             }
         }
         async_io::block_on(executor.run(node.ended()));
     };
-    thread::Builder::new().name("direc-tunnels".into()).spawn(run).map(|_| ()).map_err(BindError::Thread)
+    thread::Builder::new().name("direc-https".into()).spawn(run).map(|_| ()).map_err(BindError::Thread)
 }
 
 /// Makes the tunnel to one relay.
@@ -315,7 +340,6 @@ struct Maker<'a> {
     node: &'a Node<PeerMachine>,
     wishes: &'a Wishes,
     index: usize,
-    address: SocketAddr,
     https: &'a HttpsRelay,
 }
 
@@ -339,15 +363,19 @@ impl Maker<'_> {
                 }
                 Err(error) => error.to_string(),
             };
-            self.tell(PeerNews::TunnelFailed { relay: self.address, why });
+            self.tell_failed(why);
             Timer::after(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
-    fn tell(&self, news: PeerNews) {
+    fn tell_failed(&self, why: String) {
         let mut wakes = Wakes::default();
-        self.node.lock().machine.feed.publish(std::time::Instant::now(), &news, &mut wakes);
+        self.node.look(|machine| {
+            let Some(relay) = machine.relay(self.index) else { return };
+            let news = PeerNews::TunnelFailed { relay: relay.address, why };
+            machine.feed.publish(std::time::Instant::now(), &news, &mut wakes);
+        });
         wakes.wake();
     }
 }

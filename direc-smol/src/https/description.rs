@@ -52,8 +52,36 @@ fn read(document: &[u8], host: &str) -> Result<RelayUrl, HttpsError> {
     RelayUrl::new(host, description.port, key).map_err(|error| bad(error.to_string()))
 }
 
+/// What a relay has said of itself, and where that is kept.
+pub(super) struct Said {
+    url: RelayUrl,
+    kept: Option<PathBuf>,
+}
+
+impl HttpsRelay {
+    /// Whether this is what the relay has said of itself. Then it may say so anew; what a program knows from elsewhere,
+    /// it may not.
+    pub(crate) fn has_said(&self, url: &RelayUrl) -> bool {
+        self.said().as_ref().is_some_and(|said| said.url == *url)
+    }
+
+    /// Asks the relay once more who it is and where, and keeps the answer in place of the one before.
+    pub(super) async fn ask_again(&self) -> Result<RelayUrl, HttpsError> {
+        let document = self.fetch().await;
+        self.close_spare();
+        let url = read(&document?, &self.url().host)?;
+        let mut said = self.said();
+        if let Some(said) = said.as_mut().filter(|said| said.url != url) {
+            keep(said.kept.as_deref(), self, &url);
+            said.url = url.clone();
+        }
+        Ok(url)
+    }
+}
+
 /// Asks the relay who it is and where. `kept` is a file that the answer is kept in, and taken from when HTTPS does not
-/// answer, or not within a second.
+/// answer, or not within a second. A [`Peer`](crate::Peer) with the answer asks again when the relay proves another key or
+/// is away for long, and keeps the new answer there.
 ///
 /// # Errors
 /// [`HttpsError`] if HTTPS does not answer as a relay does, and nothing is kept for this URL. A file that does not
@@ -68,20 +96,27 @@ pub async fn bootstrap(relay: &HttpsRelay, kept: Option<&Path>) -> Result<RelayU
         None => fetch.await,
         Some(_) => within(PATIENCE, fetch).await.unwrap_or(Err(HttpsError::TimedOut { after: PATIENCE })),
     };
-    match (found, before) {
+    let url = match (found, before) {
         (Ok(url), before) => {
-            if let Some(path) = kept.filter(|_| before.as_ref() != Some(&url))
-                && let Err(error) = save(path, relay, &url)
-            {
-                log::warn!("the relay's description cannot be kept in {}: {error}", path.display());
-            }
-            Ok(url)
+            keep(kept.filter(|_| before.as_ref() != Some(&url)), relay, &url);
+            url
         }
         (Err(error), Some(before)) => {
             log::warn!("{}: {error}; going on with what it said the last time", relay.url());
-            Ok(before)
+            before
         }
-        (Err(error), None) => Err(error),
+        (Err(error), None) => return Err(error),
+    };
+    *relay.said() = Some(Said { url: url.clone(), kept: kept.map(Path::to_owned) });
+    Ok(url)
+}
+
+/// Keeps a description; without, the relay is only asked once more.
+fn keep(path: Option<&Path>, relay: &HttpsRelay, url: &RelayUrl) {
+    if let Some(path) = path
+        && let Err(error) = save(path, relay, url)
+    {
+        log::warn!("the relay's description cannot be kept in {}: {error}", path.display());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use direc_core::{NodeId, PeerName};
+use direc_core::{NodeId, PeerName, RelayAddress};
 
 use super::{PeerMachine, relay_state::Told};
 use crate::{Named, ResolveError};
@@ -48,7 +48,7 @@ impl PeerMachine {
         let answers = &self.names.get(name)?.answers;
         let asked = self.core.relay_distances();
         let mut named = Vec::new();
-        for &(relay, key) in &self.keys {
+        for &RelayAddress { address: relay, key } in &self.addresses {
             match answers.get(&relay) {
                 Some(&Some(id)) => named.push(Named { relay: key, id }),
                 None if asked.iter().any(|&(there, _)| there == relay) => return None,

@@ -1,6 +1,6 @@
 //! How a peer stands with its relays.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use direc_core::RelayError;
 
@@ -26,15 +26,41 @@ struct RelayState {
     last: Option<RelayError>,
     failures: u64,
     told: u64,
+    /// Since when this peer has not been registered there.
+    away_since: Instant,
+    /// It has proven another key than the known one since.
+    key_changed: bool,
+}
+
+/// A relay that does not know this peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Away {
+    /// Since when.
+    pub(crate) since: Instant,
+    /// It has proven another key than the known one.
+    pub(crate) key_changed: bool,
 }
 
 impl RelayStates {
-    pub(crate) fn new(relays: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self(relays.into_iter().map(RelayState::new).collect())
+    pub(crate) fn new(now: Instant, relays: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self(relays.into_iter().map(|relay| RelayState::new(now, relay)).collect())
     }
 
     pub(crate) fn on_registered(&mut self, relay: SocketAddr) {
-        self.at(relay, |state| state.registered = true);
+        self.at(relay, |state| (state.registered, state.key_changed) = (true, false));
+    }
+
+    /// The relay of that index is another one, which this peer has heard nothing of.
+    pub(crate) fn on_replaced(&mut self, now: Instant, index: usize, relay: SocketAddr) {
+        if let Some(state) = self.0.get_mut(index) {
+            *state = RelayState { failures: state.failures, told: state.told, ..RelayState::new(now, relay) };
+        }
+    }
+
+    /// How long the relay of that index has been away, if it is.
+    pub(crate) fn away(&self, index: usize) -> Option<Away> {
+        let state = self.0.get(index).filter(|state| !state.registered)?;
+        Some(Away { since: state.away_since, key_changed: state.key_changed })
     }
 
     pub(crate) fn on_warm(&mut self, relay: SocketAddr) {
@@ -45,13 +71,13 @@ impl RelayStates {
         self.at(relay, |state| state.unanswered = !state.warm);
     }
 
-    pub(crate) fn on_lost(&mut self, relay: SocketAddr, error: &RelayError) {
-        self.at(relay, |state| state.on_lost(error));
+    pub(crate) fn on_lost(&mut self, now: Instant, relay: SocketAddr, error: &RelayError) {
+        self.at(relay, |state| state.on_lost(now, error));
     }
 
     /// No relay will have anything to say any more.
-    pub(crate) fn on_shut_down(&mut self) {
-        self.0.iter_mut().for_each(|state| state.on_lost(&RelayError::ShutDown));
+    pub(crate) fn on_shut_down(&mut self, now: Instant) {
+        self.0.iter_mut().for_each(|state| state.on_lost(now, &RelayError::ShutDown));
     }
 
     fn at(&mut self, relay: SocketAddr, change: impl FnOnce(&mut RelayState)) {
@@ -98,11 +124,25 @@ impl RelayStates {
 }
 
 impl RelayState {
-    fn new(relay: SocketAddr) -> Self {
-        Self { relay, registered: false, warm: false, unanswered: false, last: None, failures: 0, told: 0 }
+    fn new(now: Instant, relay: SocketAddr) -> Self {
+        Self {
+            relay,
+            registered: false,
+            warm: false,
+            unanswered: false,
+            last: None,
+            failures: 0,
+            told: 0,
+            away_since: now,
+            key_changed: false,
+        }
     }
 
-    fn on_lost(&mut self, error: &RelayError) {
+    fn on_lost(&mut self, now: Instant, error: &RelayError) {
+        if self.registered {
+            self.away_since = now;
+        }
+        self.key_changed |= matches!(error, RelayError::KeyChanged { .. });
         (self.registered, self.warm, self.unanswered) = (false, false, false);
         self.failures += 1;
         self.last = Some(error.clone());
@@ -131,7 +171,7 @@ mod tests {
 
     fn relays<const N: usize>() -> ([SocketAddr; N], RelayStates) {
         let addresses = std::array::from_fn(|index| SocketAddr::new([192, 0, 2, index as u8].into(), 4433));
-        (addresses, RelayStates::new(addresses))
+        (addresses, RelayStates::new(Instant::now(), addresses))
     }
 
     fn now(states: &mut RelayStates, warm: bool) -> Option<Result<(), RelayError>> {
@@ -144,7 +184,7 @@ mod tests {
         let ([relay], mut state) = relays();
         let from_the_start = state.told();
         assert_eq!(now(&mut state, false), None);
-        state.on_lost(relay, &RelayError::Lost);
+        state.on_lost(Instant::now(), relay, &RelayError::Lost);
         assert_eq!(now(&mut state, false), Some(Err(RelayError::Lost)));
         assert_eq!(now(&mut state, false), None);
         state.on_registered(relay);
@@ -155,7 +195,7 @@ mod tests {
         assert_eq!(state.outcome(false, &from_the_start), Some(Ok(())));
         state.on_warm(relay);
         assert_eq!(state.outcome(true, &from_the_start), Some(Ok(())));
-        state.on_lost(relay, &RelayError::Replaced);
+        state.on_lost(Instant::now(), relay, &RelayError::Replaced);
         for _ in 0..2 {
             assert_eq!(now(&mut state, true), Some(Err(RelayError::Replaced)));
         }
@@ -164,7 +204,7 @@ mod tests {
     #[test]
     fn any_relay_is_enough() {
         let ([first, second], mut state) = relays();
-        state.on_lost(first, &UNREACHABLE);
+        state.on_lost(Instant::now(), first, &UNREACHABLE);
         assert_eq!(now(&mut state, false), None, "the second may still answer");
         state.on_registered(second);
         assert_eq!(now(&mut state, false), Some(Ok(())));
@@ -179,16 +219,33 @@ mod tests {
     #[test]
     fn failure_is_told_when_all_have_failed_and_is_final_if_all_are() {
         let ([first, second], mut state) = relays();
-        state.on_lost(first, &RelayError::Replaced);
+        state.on_lost(Instant::now(), first, &RelayError::Replaced);
         assert_eq!(now(&mut state, false), None);
-        state.on_lost(second, &RelayError::Lost);
+        state.on_lost(Instant::now(), second, &RelayError::Lost);
         assert_eq!(now(&mut state, false), Some(Err(RelayError::Lost)), "there is hope");
         assert_eq!(now(&mut state, false), None, "told once");
         assert_eq!(state.last_word(), RelayError::ShutDown);
-        state.on_lost(second, &RelayError::Replaced);
+        state.on_lost(Instant::now(), second, &RelayError::Replaced);
         for _ in 0..2 {
             assert_eq!(now(&mut state, false), Some(Err(RelayError::Replaced)));
         }
         assert_eq!(state.last_word(), RelayError::Replaced);
+    }
+
+    #[test]
+    fn a_relay_is_away_since_it_was_last_there_and_its_key_is_in_doubt_until_it_is_back() {
+        let ([relay], mut states) = relays();
+        let start = states.away(0).unwrap().since;
+        let [lost, later] = [1, 2].map(|seconds| start + std::time::Duration::from_secs(seconds));
+        states.on_registered(relay);
+        assert_eq!(states.away(0), None);
+        states.on_lost(lost, relay, &RelayError::Lost);
+        assert_eq!(states.away(0), Some(Away { since: lost, key_changed: false }));
+        states.on_lost(later, relay, &RelayError::KeyChanged { expected: direc_core::NodeId::from_bytes([0; 32]) });
+        states.on_lost(later, relay, &UNREACHABLE);
+        assert_eq!(states.away(0), Some(Away { since: lost, key_changed: true }));
+        states.on_replaced(later, 0, SocketAddr::new([192, 0, 2, 9].into(), 4433));
+        assert_eq!(states.away(0), Some(Away { since: later, key_changed: false }));
+        assert_eq!(now(&mut states, false), None, "what the one before has said is past");
     }
 }

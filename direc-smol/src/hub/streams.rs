@@ -160,7 +160,7 @@ impl PeerMachine {
     }
 
     pub(crate) fn drop_sender(&mut self, conn: ConnId, id: StreamId) {
-        // One that was finished, reset or stopped before needs no end.
+        // One that was finished or reset before needs no end; one that was stopped has it by this.
         let _ = self.finish(conn, id);
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.senders.remove(&id);

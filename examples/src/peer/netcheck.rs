@@ -166,6 +166,10 @@ impl Relays {
                 }
                 PeerNews::Warm { relay } => self.at(relay).warm = true,
                 PeerNews::Unanswered { relay } => self.at(relay).blocked = true,
+                PeerNews::RelayRenewed { before, relay, .. } => {
+                    let state = self.0.remove(&before).unwrap_or_default();
+                    self.0.insert(relay, state);
+                }
                 PeerNews::RelayLost { relay, error } => {
                     let state = self.at(relay);
                     state.answers |= !matches!(error, RelayError::Unreachable { .. } | RelayError::Lost);

@@ -38,6 +38,8 @@ struct Affairs {
     known: BTreeSet<SocketAddr>,
     /// Relays that are lost and not back yet.
     away: BTreeSet<SocketAddr>,
+    /// Relays that have another key, and have not said yet that it is theirs.
+    strange: BTreeSet<SocketAddr>,
     /// That the hole-punch ports do not answer.
     blocked: bool,
     /// Why a relay could not be reached by HTTPS.
@@ -54,7 +56,20 @@ impl Affairs {
             PeerNews::Registered { relay } => {
                 let known = !self.known.insert(*relay);
                 let text = format!("relay {relay} is {}", if known { "back" } else { "there now" });
+                self.strange.remove(relay);
                 self.away.remove(relay).then(|| (Some(Event::RelayBack { relay: relay.to_string() }), text))
+            }
+            PeerNews::RelayRenewed { before, relay, key } => {
+                for relays in [&mut self.known, &mut self.away] {
+                    if relays.remove(before) {
+                        relays.insert(*relay);
+                    }
+                }
+                self.strange.remove(before);
+                let event =
+                    Event::RelayRenewed { before: before.to_string(), relay: relay.to_string(), key: key.to_string() };
+                let at = if before == relay { String::new() } else { format!(" and is at {relay}") };
+                Some((Some(event), format!("relay {before} says by HTTPS that it has the key {key} now{at}")))
             }
             PeerNews::RelayDraining { relay, within } => {
                 let event = Event::RelayDraining { relay: relay.to_string(), within_ms: ms(*within) };
@@ -110,15 +125,21 @@ impl Affairs {
         }
     }
 
-    /// The peer tries again by itself, time after time: the first loss is news, and that it is the last try.
+    /// The peer tries again by itself, time after time: the first loss is news, that the relay has another key, and that
+    /// it is the last try.
     fn on_lost(&mut self, relay: SocketAddr, error: &RelayError) -> Option<(Option<Event>, String)> {
-        let (new, given_up) = (self.away.insert(relay), error.is_final());
+        let strange = matches!(error, RelayError::KeyChanged { .. }) && self.strange.insert(relay);
+        let (new, given_up) = (self.away.insert(relay) || strange, error.is_final());
         if given_up {
             self.last_word = Some(error.clone());
         }
         let event = Event::RelayLost { relay: relay.to_string(), why: error.to_string(), given_up };
         let what = if self.known.contains(&relay) { "lost" } else { "not reached" };
-        let then = if given_up { "given up" } else { "trying again" };
+        let then = match error {
+            _ if given_up => "given up",
+            RelayError::KeyChanged { .. } => "asking it by HTTPS",
+            _ => "trying again",
+        };
         (new || given_up).then(|| (Some(event), format!("relay {relay} {what}: {error}; {then}")))
     }
 }
@@ -142,6 +163,8 @@ fn over_quota(reason: RefuseReason, rate: Rate, dropped: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use direc_smol::NodeId;
+
     use super::*;
 
     fn relay(last: u8) -> SocketAddr {
@@ -206,6 +229,24 @@ mod tests {
         let told = texts(&[lost(1, RelayError::Lost), lost(1, RelayError::Replaced)]);
         assert_eq!(told.len(), 2);
         assert!(told[1].ends_with("with the same key; given up"), "{told:?}");
+    }
+
+    #[test]
+    fn a_relay_with_another_key_is_told_of_once_and_back_by_its_new_address() {
+        let key = NodeId::from_bytes([0; 32]);
+        let changed = RelayError::KeyChanged { expected: key };
+        let told = texts(&[
+            PeerNews::Registered { relay: relay(1) },
+            lost(1, RelayError::Lost),
+            lost(1, changed.clone()),
+            lost(1, changed),
+            PeerNews::RelayRenewed { before: relay(1), relay: relay(2), key },
+            PeerNews::Registered { relay: relay(2) },
+        ]);
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told[1].ends_with("; asking it by HTTPS"), "{told:?}");
+        assert!(told[2].ends_with(&format!("the key {key} now and is at 192.0.2.2:4433")), "{told:?}");
+        assert_eq!(told[3], "relay 192.0.2.2:4433 is back");
     }
 
     #[test]

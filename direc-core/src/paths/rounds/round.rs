@@ -11,7 +11,7 @@ use crate::{
     Link,
     paths::{
         Pair,
-        pattern::{Pattern, guesses},
+        pattern::{GUESSES, Pattern, guesses},
     },
     rng::Rng,
     wire::datagram::Bid,
@@ -33,6 +33,8 @@ const TURNS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(
 const FEW: usize = 64;
 /// Whose ports are guessed at waits as long as the other side takes for that.
 const GUESSING: Duration = Duration::from_millis(1900);
+/// So many guesses are to hit on average, that one of them does: where ports can be anywhere, sockets are too few for that.
+const HITS: usize = 8;
 /// How long a round waits for answers after its last packet.
 const LAST_WAIT: Duration = Duration::from_millis(300);
 
@@ -75,6 +77,8 @@ pub(super) struct Round {
     earlier: Vec<u16>,
     /// Whether this side's NAT gives another port to each host, if that has been found out.
     by_address: Option<bool>,
+    /// Ports that its NATs give, by the relay's word.
+    pool: Option<(u16, u16)>,
     mine: Option<(Bid, Pattern)>,
     theirs: Option<Bid>,
     /// When the bid goes out next.
@@ -95,6 +99,7 @@ impl Round {
             seen: Vec::new(),
             earlier: Vec::new(),
             by_address: None,
+            pool: None,
             mine: None,
             theirs: None,
             bid_at: None,
@@ -120,6 +125,7 @@ impl Round {
         self.seen.retain(|(other, _)| *other != port);
         self.seen.push((port, address));
         (self.earlier, self.by_address) = (nat.earlier.to_vec(), nat.by_address);
+        self.pool = nat.pool.filter(|_| self.terms.techniques.prediction).or(self.pool);
         if self.seen.len() >= ports {
             self.make_bid(now);
         } else if let Stage::Looking { until } = &mut self.stage {
@@ -136,18 +142,15 @@ impl Round {
         };
         let fresh: Vec<u16> = self.seen.iter().map(|(_, seen)| seen.port()).collect();
         let many = self.terms.techniques.many_sockets;
-        let pattern = match Pattern::of(&fresh, &self.earlier) {
+        let pattern = match Pattern::of(&fresh, &self.earlier, self.pool) {
             // All ports of one relay see the same where a NAT maps by address.
-            Pattern::Fixed(_) if self.by_address.unwrap_or(self.terms.suspects) && many => Pattern::ANYWHERE,
+            Pattern::Fixed(_) if self.by_address.unwrap_or(self.terms.suspects) && many => Pattern::any(self.pool),
             pattern => pattern,
         };
         let (sockets, port, step, ports) = match pattern {
             Pattern::Fixed(port) => (1, port, 0, (port, port)),
             Pattern::Counting { next, step } => (1, next, step, (next, next)),
-            Pattern::Within(low, high) => {
-                let sockets = if pattern == Pattern::ANYWHERE { MANY } else { SOME };
-                (if many { sockets } else { 1 }, address.port(), 0, (low, high))
-            }
+            Pattern::Within(low, high) => (if many { sockets(low, high) } else { 1 }, address.port(), 0, (low, high)),
         };
         let address = SocketAddr::new(address.ip(), port);
         self.mine = Some((Bid { round: self.terms.number, open: false, sockets, address, step, ports }, pattern));
@@ -223,11 +226,11 @@ impl Round {
     }
 
     /// Routers that a punch may pass which is to open this side's NATs and not to reach the other's: past one NAT, in the
-    /// second round past two, and for many sockets in later ones too; but where a NAT is only suspected, many packets
-    /// could do harm there.
-    fn hops(&self) -> Option<u8> {
+    /// second round past two, and in later ones for every other of many sockets; but where a NAT is only suspected, many
+    /// packets could do harm there.
+    fn hops(&self, socket: usize) -> Option<u8> {
         let Terms { failed, suspects, techniques, .. } = self.terms;
-        let deep = !suspects && (failed == 1 || failed > 1 && self.links.len() > 1);
+        let deep = !suspects && (failed == 1 || failed > 1 && socket % 2 == 1);
         techniques.short_hops.then_some(if deep { 3 } else { 2 })
     }
 
@@ -262,8 +265,8 @@ impl Round {
         }
         self.stage = Stage::Opening;
         let known = self.theirs.is_some_and(|theirs| !pattern_of(theirs).is_range());
-        if known && (self.hops().is_some() || self.is_guessed_at()) {
-            self.enqueue(now, self.hops(), rng);
+        if known && (self.terms.techniques.short_hops || self.is_guessed_at()) {
+            self.enqueue(now, true, rng);
         }
         None
     }
@@ -280,7 +283,7 @@ impl Round {
     /// and wait: from there a packet would come uninvited until the guess at it has been made.
     fn punch(&mut self, now: Instant, turn: usize, rng: &mut Rng) {
         if !self.is_guessed_at() {
-            self.enqueue(now, None, rng);
+            self.enqueue(now, false, rng);
         }
         let turn = if self.queue.len() > FEW { TURNS.len() } else { turn };
         self.stage = Stage::Punching { turn };
@@ -296,8 +299,8 @@ impl Round {
         self.stage = Stage::Resting { turn, until: now + pause };
     }
 
-    /// Lines up a packet by each pair there is to try. `hops`: routers that each may pass, if it is only to open the way.
-    fn enqueue(&mut self, now: Instant, hops: Option<u8>, rng: &mut Rng) {
+    /// Lines up a packet by each pair there is to try. `opening`: they are only to open the way.
+    fn enqueue(&mut self, now: Instant, opening: bool, rng: &mut Rng) {
         let Some(theirs) = self.theirs else { return };
         let pattern = pattern_of(theirs);
         let mut ports: Vec<u16> = match pattern {
@@ -311,8 +314,10 @@ impl Round {
             *first = theirs.address.port();
         }
         let to = |port| SocketAddr::new(theirs.address.ip(), port);
-        let pairs = self.links.iter().flat_map(|&link| ports.iter().map(move |&port| Pair { link, remote: to(port) }));
-        self.queue = pairs.map(|pair| (pair, hops)).collect();
+        let sockets = self.links.iter().enumerate().map(|(n, &link)| (link, self.hops(n).filter(|_| opening)));
+        let packets =
+            sockets.flat_map(|(link, hops)| ports.iter().map(move |&port| (Pair { link, remote: to(port) }, hops)));
+        self.queue = packets.collect();
         self.next = now;
     }
 
@@ -343,6 +348,12 @@ impl Round {
         let queue = (!self.queue.is_empty()).then_some(self.next);
         [self.bid_at, queue, stage].into_iter().flatten().min()
     }
+}
+
+/// Sockets of which enough are hit by the guesses at so many ports.
+fn sockets(low: u16, high: u16) -> u16 {
+    let wanted = (usize::from(high.saturating_sub(low)) + 1) * HITS / GUESSES;
+    u16::try_from(wanted).unwrap_or(MANY).clamp(SOME, MANY)
 }
 
 /// How the other side's NATs give out ports, by its own word.

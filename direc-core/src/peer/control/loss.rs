@@ -8,7 +8,7 @@ use super::{Control, ControlEvent, State, pulse::Pulse};
 use crate::{RefuseReason, RelayError, quic, wire::close_code};
 
 /// After a relay has gone down, its peers come back over this time, and not all at once.
-const COME_BACK: Duration = Duration::from_secs(10);
+pub(in crate::peer) const COME_BACK: Duration = Duration::from_secs(10);
 
 impl Control {
     /// Ends the connection; the next one is due after a pause, unless this was for good.
@@ -23,6 +23,7 @@ impl Control {
         self.end_ways(now, error.is_final());
         // Short tries one after the other are one long one to the program.
         let news = self.is_registered() || self.attempts == 0 || self.patience() == self.patience;
+        let news = self.renewal.on_lost(&error) || news;
         self.pulse = Pulse::default();
         self.state = if error.is_final() { State::Over } else { State::Waiting { until: now + self.pause() } };
         if news || error.is_final() {
@@ -45,9 +46,7 @@ impl Control {
                 }
             }
             // Our own verifier's alert: the key that was proven is not the pinned one.
-            ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => {
-                RelayError::WrongKey { expected: self.relay.key }
-            }
+            ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => self.wrong_key(),
             ConnectionError::TimedOut | ConnectionError::Reset if registered => RelayError::Lost,
             ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience() },
             other => RelayError::Closed { reason: quic::close_reason(other).to_string() },

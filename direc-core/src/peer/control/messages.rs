@@ -126,6 +126,7 @@ impl Control {
     fn on_registered(&mut self, now: Instant, handle: Handle, registered: Registered) {
         let State::Registering { stream, .. } = std::mem::replace(&mut self.state, State::Over) else { return };
         self.attempts = 0;
+        self.renewal.on_registered();
         self.rtt = self.quic.get(handle).map(Connection::rtt);
         self.relay_knows = registered.knows;
         self.state = State::Registered { handle, stream };

@@ -8,7 +8,7 @@ use std::{
 /// Between two pings: one and a half round trips within these bounds. QUIC's own repeats come later each time.
 const GAP: RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(400);
 /// How long pings may stay unanswered.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(in crate::peer) const PATIENCE: Duration = Duration::from_secs(5);
 /// Pings in a row where something that matters has been said.
 const INSIST: u8 = 3;
 

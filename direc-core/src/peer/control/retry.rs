@@ -6,7 +6,7 @@ use super::{Control, State};
 
 /// Pause before the first reconnect, doubled each time up to the last, each then varied by half.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+pub(in crate::peer) const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// The same while connections have no other way than this relay; it doubles after so many tries.
 const URGENT_PAUSE: Duration = Duration::from_millis(60);
 const URGENT_TRIES: u32 = 12;
@@ -35,7 +35,7 @@ impl Control {
 
     /// Backed off without end, and never in step with others that lost the same relay.
     pub(super) fn pause(&mut self) -> Duration {
-        let (first, doublings) = match self.urgent {
+        let (first, doublings) = match self.urgent && !self.renewal.is_due() {
             true => (URGENT_PAUSE, self.attempts / URGENT_TRIES),
             false => (FIRST_PAUSE, self.attempts),
         };

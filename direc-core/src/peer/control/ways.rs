@@ -276,7 +276,8 @@ impl Control {
     /// The other way's try has come to nothing.
     pub(super) fn on_aside_lost(&mut self, now: Instant, reason: Option<&ConnectionError>) {
         self.ways.aside = None;
-        let error = reason.map(|reason| self.relay_error(reason)).filter(RelayError::is_final);
+        let told = |error: &RelayError| error.is_final() || matches!(error, RelayError::KeyChanged { .. });
+        let error = reason.map(|reason| self.relay_error(reason)).filter(told);
         if let (State::Connecting { .. }, Some(error)) = (&self.state, error) {
             // By UDP the answer would be the same, or none.
             return self.lose(now, error);
@@ -303,6 +304,11 @@ impl Control {
             self.close(now, aside.handle);
             self.on_aside_lost(now, None);
         }
+    }
+
+    /// Another relay: what was learnt of the ways to the last one does not count.
+    pub(super) fn forget_ways(&mut self) {
+        (self.ways.lost_before, self.ways.in_vain) = (false, 0);
     }
 
     /// The connection is lost, by whichever way: the next one begins with a race.

@@ -209,6 +209,9 @@ impl Session {
             if error.is_final() || matches!(error, RelayError::Unreachable { .. }) {
                 self.tried |= 1 << relay;
                 self.note_failure(ConnectError::Relay(error.clone()));
+            } else if matches!(error, RelayError::KeyChanged { .. }) {
+                // To be told if nobody says in time who it is now.
+                self.note_failure(ConnectError::Relay(error.clone()));
             }
             return;
         }

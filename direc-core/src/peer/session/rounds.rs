@@ -68,7 +68,13 @@ impl Peer {
         registration.cookies.on_observed(&observed.cookie, observed.port);
         let by_address = self.evidence.nature().by_address();
         self.with_session(conn, |session, ctx| {
-            session.on_seen(observed.port, observed.address, ports, Nat { earlier: &earlier, by_address }, ctx);
+            session.on_seen(
+                observed.port,
+                observed.address,
+                ports,
+                Nat { earlier: &earlier, by_address, pool: observed.pool },
+                ctx,
+            );
         });
         true
     }

@@ -37,7 +37,12 @@ fn all() -> Vec<Message> {
         Message::OverQuota(OverQuota { reason: RefuseReason::PeerQuota, bytes: 2_000_000, per_ms: 1000, dropped: 12 }),
         Message::Expect(Expect { cookie: [1; 16], aside: false }),
         Message::Expect(Expect { cookie: [1; 16], aside: true }),
-        Message::Observed(Observed { cookie: [1; 16], port: 1, address: "198.51.100.1:5".parse().unwrap() }),
+        Message::Observed(Observed {
+            cookie: [1; 16],
+            port: 1,
+            address: "198.51.100.1:5".parse().unwrap(),
+            pool: Some((50_001, 65_535)),
+        }),
         Message::Initiate(Initiate {
             server: id,
             cookie: [2; 16],
@@ -212,7 +217,12 @@ fn the_documented_bytes_are_what_is_sent() {
         }),
         Message::Registered(Registered { punch_ports: vec![4434, 4435], knock_port: Some(4436), knows: Knows::RELAY }),
         Message::Expect(Expect { cookie: [0x22; 16], aside: false }),
-        Message::Observed(Observed { cookie: [0x22; 16], port: 0, address: "198.51.100.7:40000".parse().unwrap() }),
+        Message::Observed(Observed {
+            cookie: [0x22; 16],
+            port: 0,
+            address: "198.51.100.7:40000".parse().unwrap(),
+            pool: None,
+        }),
         Message::Initiate(Initiate {
             server: id,
             cookie: [0x22; 16],

@@ -1,0 +1,134 @@
+//! A week of operation for each of some seeds: the longest anybody was lost, against what direc-core's constants say.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use direc_sim::{
+    json::{Object, hex},
+    week::{Longest, Report, Week, moment},
+};
+
+use super::args::Args;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A fault's story is told of so many faults of one week.
+const TOLD: usize = 3;
+
+/// Runs them all, and says each week as it comes to be its turn. Gives whether all were good.
+pub(crate) fn table(args: &Args, say: impl Fn(&str)) -> bool {
+    let count = args.seeds.max(1);
+    let week = |n| Week { relays: args.relays, lasts: DAY * args.days, ..Week::new(args.seed.wrapping_add(n)) };
+    let weeks: Vec<Week> = (0..count).map(week).collect();
+    let mut good = true;
+    for (week, result, took) in run_all(&weeks) {
+        match result {
+            Ok(report) => {
+                good &= report.ok();
+                say(&if args.json { json(&report) } else { text(&report, took) });
+            }
+            Err(why) => {
+                good = false;
+                say(&format!("seed {}: {why}\n", week.seed));
+            }
+        }
+    }
+    if !args.json {
+        say(if good { "nobody was lost for longer than its backoff\n" } else { "NOT all is as it must be\n" });
+    }
+    good
+}
+
+type Done = (Week, Result<Report, String>, Duration);
+
+/// Runs weeks on all cores, and gives them in their order.
+fn run_all(weeks: &[Week]) -> Vec<Done> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(weeks.len())));
+    let work = || {
+        while let Some(week) = weeks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let began = Instant::now();
+            let result = week.run().map_err(|error| error.to_string());
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push((*week, result, began.elapsed()));
+            if weeks.len() > 1 && std::io::stderr().is_terminal() {
+                let _ = write!(std::io::stderr().lock(), "\r{}/{} weeks ", done.len(), weeks.len());
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 1..cores.min(weeks.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    if std::io::stderr().is_terminal() {
+        // Erases the line of progress.
+        let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+    }
+    let mut done: Vec<Done> = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(week, ..)| week.seed);
+    done
+}
+
+/// What runs a week again.
+fn command(week: &Week) -> String {
+    let days = week.lasts.as_secs() / 86_400;
+    format!("direc-sim week --seed {} --relays {} --days {days}", week.seed, week.relays)
+}
+
+fn text(report: &Report, took: Duration) -> String {
+    let mut out = String::new();
+    let Report { incidents, calls, pings, packets, .. } = report;
+    let _ = writeln!(out, "{}", command(&report.week));
+    let _ = writeln!(
+        out,
+        "  {} until {}, {incidents} incidents, {packets} packets in {:.1} s; trace {}",
+        if report.ok() { "ok" } else { "NOT OK" },
+        moment(report.lasted),
+        took.as_secs_f64(),
+        hex(&report.hash[..8]),
+    );
+    for (what, limit, longest) in &report.stretches {
+        let Longest { lasted, at, whose, count } = longest;
+        let since = if *count > 0 { format!("{whose}, {}", moment(*at)) } else { String::new() };
+        let (lasted, limit) = (lasted.as_secs(), limit.as_secs());
+        let _ = writeln!(out, "  {what:<42}{count:>6} times, {lasted:>4} s at most (limit {limit} s)  {since}");
+    }
+    let _ = writeln!(out, "  {calls} calls; {pings} times something was said and came back; of the calls");
+    for (end, count) in &report.ends {
+        let _ = writeln!(out, "  {count:>6} {end}");
+    }
+    let held = report.holdings.first_and_last();
+    let held = held.iter().filter(|(_, first, last)| first + last > 0);
+    let held: Vec<String> = held.map(|(what, first, last)| format!("{what} {first} → {last}")).collect();
+    let _ = writeln!(out, "  held in calm, first day → last: {}", held.join(", "));
+    for fault in report.faults.iter().take(TOLD) {
+        out += &report.tell(fault);
+    }
+    for fault in report.faults.iter().skip(TOLD) {
+        let _ = writeln!(out, "{}: {}", moment(fault.at), fault.what);
+    }
+    out + "\n"
+}
+
+fn json(report: &Report) -> String {
+    let mut object = Object::new("week");
+    object.number("seed", report.week.seed).number("relays", report.week.relays as u64);
+    object.ms("lasted_ms", Some(report.lasted)).number("incidents", report.incidents as u64);
+    object.number("packets", report.packets).number("calls", report.calls).number("pings", report.pings);
+    for (what, limit, longest) in &report.stretches {
+        object.ms(what, Some(longest.lasted)).ms(&format!("{what}: limit"), Some(*limit));
+    }
+    for fault in &report.faults {
+        object.text("fault", &format!("{}: {}", moment(fault.at), fault.what));
+    }
+    object.text("trace", &hex(&report.hash)).text("replay", &command(&report.week)).flag("ok", report.ok());
+    object.line()
+}
