@@ -21,9 +21,13 @@ mod token;
 mod verdict;
 mod words;
 
-use std::{path::Path, process::ExitCode, time::Instant};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-use direc_smol::{Consent, Identity, Peer, PeerOptions, RelayUrl, load_or_create_key};
+use direc_smol::{Consent, Identity, Peer, PeerOptions, RelayError, RelayUrl, load_or_create_key};
 use smol::Task;
 
 use crate::{
@@ -36,6 +40,9 @@ use crate::{
     signals::{Interrupted, StatusAsked},
 };
 use options::{Action, Client, Command, Options, Parsed};
+
+/// How long a relay that has another key than was kept of it may take to say so by HTTPS.
+const ASKING: Duration = Duration::from_secs(10);
 
 /// The program: its command line in, its exit code out.
 pub fn main() -> ExitCode {
@@ -101,7 +108,7 @@ impl Begin<'_> {
         let status = smol::spawn(status::report(peer.clone(), asked, options.status, out));
         // From the beginning: of several relays, one may be away and never have been there.
         let watch = peer.watch();
-        peer.registered().await.map_err(Failure::of)?;
+        registered(&peer).await.map_err(Failure::of)?;
         out.event(&Event::PeerReady { id: peer.id().to_string(), ms: ms_between(started, Instant::now()) });
         Ok(Running { peer, relays, news: smol::spawn(news::tell(watch, out)), status })
     }
@@ -132,6 +139,18 @@ async fn with_relays(identity: Identity, asked: &Options, kept: &Path, out: Out)
     options.tokens = relays.iter().map(|(index, ..)| tokens.get(*index).cloned().flatten()).collect();
     (options.relays, options.https) = relays.into_iter().map(|(_, url, https)| (url, https)).unzip();
     Ok(options)
+}
+
+/// Waits until a relay knows this peer. That one has another key than was kept of it is no answer yet: it is being asked
+/// by HTTPS who it is.
+async fn registered(peer: &Peer) -> Result<(), RelayError> {
+    let asked_by = Instant::now() + ASKING;
+    loop {
+        match peer.registered().await {
+            Err(RelayError::KeyChanged { .. }) if Instant::now() < asked_by => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 impl Running {

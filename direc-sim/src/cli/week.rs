@@ -18,8 +18,9 @@ use direc_sim::{
 use super::args::Args;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// A fault's story is told of so many faults of one week.
-const TOLD: usize = 3;
+/// So many faults of one week are told with their stories, and so many in all.
+const STORIES: usize = 3;
+const TOLD: usize = 20;
 
 /// Runs them all, and says each week as it comes to be its turn. Gives whether all were good.
 pub(crate) fn table(args: &Args, say: impl Fn(&str)) -> bool {
@@ -109,11 +110,11 @@ fn text(report: &Report, took: Duration) -> String {
     let held = held.iter().filter(|(_, first, last)| first + last > 0);
     let held: Vec<String> = held.map(|(what, first, last)| format!("{what} {first} → {last}")).collect();
     let _ = writeln!(out, "  held in calm, first day → last: {}", held.join(", "));
-    for fault in report.faults.iter().take(TOLD) {
-        out += &report.tell(fault);
+    for (number, fault) in report.faults.iter().take(TOLD).enumerate() {
+        out += &if number < STORIES { report.tell(fault) } else { format!("{}: {}\n", moment(fault.at), fault.what) };
     }
-    for fault in report.faults.iter().skip(TOLD) {
-        let _ = writeln!(out, "{}: {}", moment(fault.at), fault.what);
+    if report.faults.len() > TOLD {
+        let _ = writeln!(out, "and {} more", report.faults.len() - TOLD);
     }
     out + "\n"
 }
@@ -124,10 +125,12 @@ fn json(report: &Report) -> String {
     object.ms("lasted_ms", Some(report.lasted)).number("incidents", report.incidents as u64);
     object.number("packets", report.packets).number("calls", report.calls).number("pings", report.pings);
     for (what, limit, longest) in &report.stretches {
-        object.ms(what, Some(longest.lasted)).ms(&format!("{what}: limit"), Some(*limit));
+        let key = what.replace(' ', "_");
+        object.ms(&format!("{key}_ms"), Some(longest.lasted)).ms(&format!("{key}_limit_ms"), Some(*limit));
     }
-    for fault in &report.faults {
-        object.text("fault", &format!("{}: {}", moment(fault.at), fault.what));
+    object.number("faults", report.faults.len() as u64);
+    if let Some(fault) = report.faults.first() {
+        object.text("first_fault", &format!("{}: {}", moment(fault.at), fault.what));
     }
     object.text("trace", &hex(&report.hash)).text("replay", &command(&report.week)).flag("ok", report.ok());
     object.line()

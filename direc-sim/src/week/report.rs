@@ -12,7 +12,7 @@ pub struct Fault {
     pub at: Duration,
     /// What, in words.
     pub what: String,
-    /// What was said shortly before.
+    /// What was said shortly before, for the first few.
     pub story: Vec<Note>,
 }
 

@@ -24,9 +24,10 @@ const RETRY: Duration = Duration::from_secs(10);
 const COUNT: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(600);
 const LOOKS: u32 = 60;
-/// Events that are kept, to be told with a fault, and how far back they go.
+/// Events that are kept, to be told with a fault, how far back they go, and with how many faults they are told.
 const KEPT: usize = 400;
 const STORY: Duration = Duration::from_secs(180);
+const STORIES: usize = 10;
 
 /// The longest of all stretches of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -326,7 +327,8 @@ impl Watch {
 
     fn fault(&mut self, what: String) {
         let since = (self.start + self.now).saturating_sub(STORY);
-        let story = self.notes.iter().filter(|note| note.at >= since).cloned().collect();
+        let told = if self.faults.len() < STORIES { self.notes.iter() } else { Default::default() };
+        let story = told.filter(|note| note.at >= since).cloned().collect();
         self.faults.push(Fault { at: self.now, what, story });
     }
 
