@@ -64,6 +64,8 @@ pub(crate) struct Nat<'a> {
     pub(crate) earlier: &'a [u16],
     /// Whether each host sees another port, if relays at two hosts have been compared.
     pub(crate) by_address: Option<bool>,
+    /// Whether there are any, if this side's own addresses are known.
+    pub(crate) translated: Option<bool>,
     /// The first and the last of the ports that such NATs give, if the relay knows.
     pub(crate) pool: Option<(u16, u16)>,
 }

@@ -77,6 +77,8 @@ pub(super) struct Round {
     earlier: Vec<u16>,
     /// Whether this side's NAT gives another port to each host, if that has been found out.
     by_address: Option<bool>,
+    /// Whether there is none.
+    untranslated: bool,
     /// Ports that its NATs give, by the relay's word.
     pool: Option<(u16, u16)>,
     mine: Option<(Bid, Pattern)>,
@@ -99,6 +101,7 @@ impl Round {
             seen: Vec::new(),
             earlier: Vec::new(),
             by_address: None,
+            untranslated: false,
             pool: None,
             mine: None,
             theirs: None,
@@ -125,6 +128,7 @@ impl Round {
         self.seen.retain(|(other, _)| *other != port);
         self.seen.push((port, address));
         (self.earlier, self.by_address) = (nat.earlier.to_vec(), nat.by_address);
+        self.untranslated = nat.translated == Some(false);
         self.pool = nat.pool.filter(|_| self.terms.techniques.prediction).or(self.pool);
         if self.seen.len() >= ports {
             self.make_bid(now);
@@ -227,11 +231,16 @@ impl Round {
 
     /// Routers that a punch may pass which is to open this side's NATs and not to reach the other's: past one NAT, in the
     /// second round past two, and in later ones for every other of many sockets; but where a NAT is only suspected, many
-    /// packets could do harm there.
+    /// packets could do harm there. Without a NAT past none: on a short way it would be the other's firewall that it reaches.
     fn hops(&self, socket: usize) -> Option<u8> {
         let Terms { failed, suspects, techniques, .. } = self.terms;
         let deep = !suspects && (failed == 1 || failed > 1 && socket % 2 == 1);
-        techniques.short_hops.then_some(if deep { 3 } else { 2 })
+        let hops = match (self.untranslated, deep) {
+            (true, _) => 1,
+            (false, false) => 2,
+            (false, true) => 3,
+        };
+        techniques.short_hops.then_some(hops)
     }
 
     /// Goes on as far as time and both bids allow.

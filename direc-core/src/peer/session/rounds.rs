@@ -66,13 +66,14 @@ impl Peer {
         let ports = registration.cookies.ports();
         let earlier: Vec<u16> = registration.observed.values().map(SocketAddr::port).collect();
         registration.cookies.on_observed(&observed.cookie, observed.port);
-        let by_address = self.evidence.nature().by_address();
+        let nature = self.evidence.nature();
+        let (by_address, translated) = (nature.by_address(), nature.translated);
         self.with_session(conn, |session, ctx| {
             session.on_seen(
                 observed.port,
                 observed.address,
                 ports,
-                Nat { earlier: &earlier, by_address, pool: observed.pool },
+                Nat { earlier: &earlier, by_address, translated, pool: observed.pool },
                 ctx,
             );
         });
