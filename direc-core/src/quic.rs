@@ -51,6 +51,20 @@ struct Entry {
     timer: Option<Instant>,
     /// It is closed: by then it is forgotten.
     forget_by: Option<Instant>,
+    /// The other side has another address, or its old one again, and nothing has been sent there yet. Until then
+    /// quinn-proto's loss timer is the other path's, and must not fire (quinn's issue 2658).
+    moved: bool,
+}
+
+impl Entry {
+    /// Does something to the connection that may change the other side's address; gives whether it has.
+    fn watch(&mut self, change: impl FnOnce(&mut Connection)) -> bool {
+        let before = self.connection.remote_address();
+        change(&mut self.connection);
+        let moved = self.connection.remote_address() != before;
+        self.moved |= moved;
+        moved
+    }
 }
 
 /// An endpoint with its connections.
@@ -102,13 +116,14 @@ impl Quic {
         }
         let mut reply = Vec::new();
         match self.endpoint.handle(now, remote, None, ecn, data, &mut reply) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => match self.get_mut(handle) {
-                Some(connection) => {
-                    connection.handle_event(event);
-                    Handled::Connection(handle)
-                }
-                None => Handled::Dropped(DropReason::UnknownConnection),
-            },
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let Some(entry) = self.connections.get_mut(&handle.0) else {
+                    return Handled::Dropped(DropReason::UnknownConnection);
+                };
+                entry.watch(|connection| connection.handle_event(event));
+                self.touch(handle.0);
+                Handled::Connection(handle)
+            }
             Some(DatagramEvent::NewConnection(incoming)) => Handled::Incoming(Box::new(incoming)),
             Some(DatagramEvent::Response(transmit)) => {
                 self.reply(transmit, reply);
@@ -167,7 +182,7 @@ impl Quic {
     }
 
     fn insert(&mut self, handle: Handle, connection: Connection) {
-        self.connections.insert(handle.0, Entry { connection, timer: None, forget_by: None });
+        self.connections.insert(handle.0, Entry { connection, timer: None, forget_by: None, moved: false });
         self.touch(handle.0);
     }
 
@@ -229,7 +244,10 @@ impl Quic {
                     self.remove(key);
                     continue;
                 }
-                entry.connection.handle_timeout(now);
+                // The timer comes again, once something could be sent.
+                if !std::mem::take(&mut entry.moved) && entry.watch(|connection| connection.handle_timeout(now)) {
+                    entry.connection.ping();
+                }
                 self.touch(key);
             }
         }
@@ -317,6 +335,7 @@ impl Quic {
             if let Some(entry) = self.connections.get_mut(&key)
                 && let Some(transmit) = entry.connection.poll_transmit(now, max, buf)
             {
+                entry.moved = false;
                 // Sending sets timers; the connection goes to the back, so that none starves the others.
                 self.dirty.insert(key);
                 self.sending.rotate();

@@ -1,6 +1,7 @@
 //! A peer against a relay that lies: every message is the test's own.
 
 mod lies;
+mod moved;
 mod resume;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
