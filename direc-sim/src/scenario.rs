@@ -129,6 +129,8 @@ pub enum Trouble {
     /// A relay's process is gone without a word. At the repair another one is there, with another key, and whoever asks it
     /// by HTTPS is told.
     RekeyRelay(usize),
+    /// The first relay's rules list everybody but this peer. At the repair they let everybody in.
+    TurnAway(usize),
     /// A relay is drained: it wants to be left within this time. At the repair it is started anew.
     DrainRelay(usize, Duration),
 }

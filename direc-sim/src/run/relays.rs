@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use direc_core::{Link, Relay, RelayAddress, RelayConfig};
+use direc_core::{Access, AccessList, Link, Relay, RelayAddress, RelayConfig, Rights};
 
 use super::{Cast, KNOCK_PORT, PUNCH_PORTS, RELAY_PORT, SetUpError, identity};
 use crate::{
@@ -76,6 +76,17 @@ impl Cast<'_> {
         if let Ok(identity) = identity(&mut self.relays_rng) {
             station.address.key = identity.id();
             station.config.identity = identity;
+        }
+    }
+
+    /// The first relay has other rules: all peers but this one may use it, or everybody.
+    pub(super) fn rule(&mut self, but: Option<usize>) {
+        let listed = self.peers.iter().enumerate().filter(|(number, _)| but != Some(*number));
+        let ids = listed.map(|(_, &(_, _, id))| (id, Rights::ALL)).collect();
+        let access = but.map_or(Access::Open, |_| Access::Listed(AccessList { ids, tokens: Vec::new() }));
+        if let Some(station) = self.relays.first_mut() {
+            station.config.access = access.clone();
+            self.world.with_relay(station.host, |relay, now| relay.set_access(now, access));
         }
     }
 

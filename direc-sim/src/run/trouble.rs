@@ -122,6 +122,7 @@ impl Cast<'_> {
                 self.rekey_relay(number);
                 self.restart_relay(number);
             }
+            Trouble::TurnAway(number) => self.rule(wrong.then_some(number)),
             Trouble::DrainRelay(number, within) if wrong => self.drain_relay(number, within),
             Trouble::KillRelay(number) | Trouble::DrainRelay(number, _) => self.restart_relay(number),
             Trouble::PesterPeer(number, count) => {
