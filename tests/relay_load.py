@@ -41,8 +41,10 @@ def cpu_seconds(pid):
 class Relay:
     def __init__(self, programs, folder):
         flags = ["--listen", "127.0.0.1:0", "--https", "0", "--data-dir", folder, "--json"]
+        # All peers are at one address here, which a relay on the internet would take for one network's.
+        settings = {**os.environ, "DIREC_RELAY_LIMITS_REGISTERED_PER_ADDRESS": "100000"}
         self.process = subprocess.Popen(
-            [programs / "relay", *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [programs / "relay", *flags], env=settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         ready = json.loads(self.process.stdout.readline())
         self.url = ready["url"]
