@@ -1,6 +1,7 @@
 //! `direc-sim`: simulated introductions from the command line.
 
 mod cli {
+    pub(crate) mod all_cores;
     pub(crate) mod args;
     pub(crate) mod bound;
     pub(crate) mod conform;

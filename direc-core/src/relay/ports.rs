@@ -12,15 +12,13 @@ use std::{
 /// Ports are told apart by groups of so many.
 const GROUP: u16 = 64;
 /// So many different groups must have been seen before there is anything to say.
-const EVIDENCE: u32 = 32;
+const EVIDENCE: usize = 32;
 /// Ports that were seen longer ago than this, or twice this at most, do not count.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Networks that are remembered; the one that came first gives way.
 const MAX_NETWORKS: usize = 4096;
-/// NATs leave the ports below alone.
-const FIRST: u16 = 1024;
 /// A range of more ports than this is no help.
-const WIDEST: u16 = (u16::MAX - FIRST) / 2;
+const WIDEST: u16 = u16::MAX / 2;
 
 /// A bit for each group of ports.
 type Groups = [u64; (1 << 16) / GROUP as usize / 64];
@@ -87,13 +85,13 @@ impl Seen {
         let groups = || (0..self.current.len() * 64).filter(|group| self.has(*group));
         let count = groups().count();
         let (low, high) = (groups().next()?, groups().next_back()?);
-        if count < EVIDENCE as usize {
+        if count < EVIDENCE {
             return None;
         }
         // The outermost of so many ports drawn evenly are that far from the ends, but for one case in fifty.
         let margin = (high - low) * 4 / count + 1;
         let port = |group: usize| u16::try_from(group * usize::from(GROUP)).ok();
-        let first = port(low.saturating_sub(margin))?.max(FIRST);
+        let first = port(low.saturating_sub(margin))?;
         let last = port(high + margin + 1).map_or(u16::MAX, |after| after - 1);
         (last - first < WIDEST).then_some((first, last))
     }

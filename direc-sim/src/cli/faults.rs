@@ -1,14 +1,6 @@
 //! How long each fault stalls an upload, over many seeds, against its limit.
 
-use std::{
-    fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt::Write as _, time::Duration};
 
 use direc_sim::{
     faults::{Fault, Trial, Verdict},
@@ -18,7 +10,7 @@ use direc_sim::{
     trace::What,
 };
 
-use super::args::Args;
+use super::{all_cores::on_all_cores, args::Args};
 
 /// Packets lost, where the command line does not say.
 const LOSSES: [f64; 2] = [0.0, 0.01];
@@ -116,35 +108,16 @@ pub(crate) fn table(args: &Args, say: impl Fn(&str)) -> bool {
     good
 }
 
-/// Runs trials on all cores, tells how far it has got, and sorts by stall.
+/// Runs trials of one fault on all cores, and sorts them by stall.
 fn run_all(trials: &[Trial]) -> Vec<Sample> {
-    let (next, samples) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(trials.len())));
-    let work = || {
-        while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let sample = match trial.run() {
-                Ok(verdict) => Sample { trial: *trial, stall: verdict.stall.lasted, ok: verdict.ok(trial.fault) },
-                Err(_) => Sample { trial: *trial, stall: Duration::MAX, ok: false },
-            };
-            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
-            samples.push(sample);
-            if trials.len() > 1 && std::io::stderr().is_terminal() {
-                let (name, loss, done) = (trial.fault.name(), trial.loss * 100.0, samples.len());
-                let _ = write!(std::io::stderr().lock(), "\r{name} {loss} % loss: {done}/{} ", trials.len());
-            }
-        }
+    let progress = |done| {
+        let row = trials.first().map(|trial| format!("{} {} % loss: ", trial.fault.name(), trial.loss * 100.0));
+        format!("{}{done}/{}", row.unwrap_or_default(), trials.len())
     };
-    std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 1..cores.min(trials.len()) {
-            scope.spawn(work);
-        }
-        work();
+    let mut samples = on_all_cores(trials, progress, |trial| match trial.run() {
+        Ok(verdict) => Sample { trial: *trial, stall: verdict.stall.lasted, ok: verdict.ok(trial.fault) },
+        Err(_) => Sample { trial: *trial, stall: Duration::MAX, ok: false },
     });
-    if std::io::stderr().is_terminal() {
-        // Erases the line of progress.
-        let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
-    }
-    let mut samples = samples.into_inner().unwrap_or_else(PoisonError::into_inner);
     samples.sort_by_key(|sample| (sample.stall, sample.trial.seed, sample.trial.sender));
     samples
 }

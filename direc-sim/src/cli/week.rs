@@ -2,11 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    io::{IsTerminal as _, Write as _},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +10,7 @@ use direc_sim::{
     week::{Longest, Report, Week, moment},
 };
 
-use super::args::Args;
+use super::{all_cores::on_all_cores, args::Args};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// So many faults of one week are told with their stories, and so many in all.
@@ -50,32 +45,12 @@ type Done = (Week, Result<Report, String>, Duration);
 
 /// Runs weeks on all cores, and gives them in their order.
 fn run_all(weeks: &[Week]) -> Vec<Done> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(weeks.len())));
-    let work = || {
-        while let Some(week) = weeks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let began = Instant::now();
-            let result = week.run().map_err(|error| error.to_string());
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.push((*week, result, began.elapsed()));
-            if weeks.len() > 1 && std::io::stderr().is_terminal() {
-                let _ = write!(std::io::stderr().lock(), "\r{}/{} weeks ", done.len(), weeks.len());
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 1..cores.min(weeks.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    if std::io::stderr().is_terminal() {
-        // Erases the line of progress.
-        let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
-    }
-    let mut done: Vec<Done> = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(week, ..)| week.seed);
-    done
+    let progress = |done| format!("{done}/{} weeks", weeks.len());
+    on_all_cores(weeks, progress, |week| {
+        let began = Instant::now();
+        let result = week.run().map_err(|error| error.to_string());
+        (*week, result, began.elapsed())
+    })
 }
 
 /// What runs a week again.

@@ -80,6 +80,20 @@ impl Kind {
             Self::Silent => "without an answer on its connection",
         }
     }
+
+    /// How long it may last. `drained`: the relay was drained and not killed, so that its peers come back over some time.
+    fn limit(self, drained: bool) -> Duration {
+        let timing = PeerTiming::default();
+        match self {
+            Self::Unnoticed => timing.noticed_within(),
+            Self::Lost if drained => timing.back_after_drain_within(),
+            Self::Lost => timing.back_within(),
+            // A call that began too early, the next one, and how long an application waits before that.
+            Self::Apart => timing.handshake_deadline + RETRY + timing.handshake_deadline,
+            // Whoever has lost the other side finds out by QUIC's idle timeout, and the application calls again.
+            Self::Silent => TransportConfig::default().idle_timeout,
+        }
+    }
 }
 
 /// How no call may fail, whatever goes wrong: everybody accepts everybody, and there are few.
@@ -192,7 +206,6 @@ impl Watch {
             self.fault(stuck);
             return false;
         }
-        let timing = PeerTiming::default();
         for peer in 0..super::diary::BOXES.len() {
             for relay in 0..cast.relays() {
                 let fine = cast.is_open(relay) && cast.is_there(peer);
@@ -200,12 +213,11 @@ impl Watch {
                     self.troubled = self.now;
                 }
                 let standing = cast.standing(peer, relay);
-                let back =
-                    if cast.was_drained(relay) { timing.back_after_drain_within() } else { timing.back_within() };
+                let drained = cast.was_drained(relay);
                 let whose = || format!("{} at relay {relay}", Scenario::name(peer));
                 let forgotten = fine && standing.registered && !standing.known;
-                self.see((Kind::Unnoticed, peer, relay), forgotten, timing.noticed_within(), whose);
-                self.see((Kind::Lost, peer, relay), fine && !standing.registered, back, whose);
+                self.see((Kind::Unnoticed, peer, relay), forgotten, drained, whose);
+                self.see((Kind::Lost, peer, relay), fine && !standing.registered, drained, whose);
             }
         }
         true
@@ -213,7 +225,6 @@ impl Watch {
 
     /// Each application looks after its connection.
     fn pairs(&mut self, cast: &mut Cast<'_>) {
-        let (timing, transport) = (PeerTiming::default(), TransportConfig::default());
         for (number, &(from, to)) in PAIRS.iter().enumerate() {
             let there = cast.is_there(from) && cast.is_there(to);
             let meet = |relay: &usize| {
@@ -231,15 +242,12 @@ impl Watch {
             let stands = log.as_ref().is_some_and(ConnLog::stands);
             let waits = stands && log.as_ref().is_some_and(|log| log.done_at.is_none());
             if log.as_ref().is_none_or(ConnLog::over) {
-                self.on_over(number, log.as_ref(), transport.idle_timeout);
+                self.on_over(number, log.as_ref(), Kind::Silent.limit(false));
                 self.call(cast, number);
             }
             let whose = || format!("{} to {}", Scenario::name(from), Scenario::name(to));
-            // A call that began too early, the next one, and how long an application waits before that.
-            let again = timing.handshake_deadline + RETRY + timing.handshake_deadline;
-            self.see((Kind::Apart, number, 0), fine && !stands, again, whose);
-            // Whoever has lost the other side finds out by QUIC's idle timeout, and the application calls again.
-            self.see((Kind::Silent, number, 0), fine && waits, transport.idle_timeout, whose);
+            self.see((Kind::Apart, number, 0), fine && !stands, false, whose);
+            self.see((Kind::Silent, number, 0), fine && waits, false, whose);
         }
     }
 
@@ -300,8 +308,8 @@ impl Watch {
         }
     }
 
-    fn see(&mut self, key: (Kind, usize, usize), wrong: bool, limit: Duration, whose: impl Fn() -> String) {
-        let now = self.now;
+    fn see(&mut self, key: (Kind, usize, usize), wrong: bool, drained: bool, whose: impl Fn() -> String) {
+        let (now, limit) = (self.now, key.0.limit(drained));
         let stretch = self.stretches.entry(key).or_default();
         let began = stretch.since.is_none();
         let Some(lasted) = stretch.see(now, wrong) else { return };
@@ -334,15 +342,8 @@ impl Watch {
 
     /// What came of it.
     pub(super) fn report(self, cast: &Cast<'_>) -> Report {
-        let timing = PeerTiming::default();
-        let transport = TransportConfig::default();
-        let limit = |kind| match kind {
-            Kind::Unnoticed => timing.noticed_within(),
-            Kind::Lost => timing.back_after_drain_within(),
-            Kind::Apart => timing.handshake_deadline + RETRY + timing.handshake_deadline,
-            Kind::Silent => transport.idle_timeout,
-        };
-        let stretches = self.longest.into_iter().map(|(kind, longest)| (kind.what(), limit(kind), longest)).collect();
+        let told = |(kind, longest): (Kind, Longest)| (kind.what(), kind.limit(true), longest);
+        let stretches = self.longest.into_iter().map(told).collect();
         Report {
             week: self.week,
             incidents: self.incidents,
