@@ -49,6 +49,9 @@ pub(super) fn slot(index: usize) -> u32 {
 
 /// Introductions that P3 may have open towards this peer at once, as streams: as many as a peer has sessions.
 const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
+/// At first: quinn-proto keeps a place for each, used or not. Twice as many as offers may wait for one peer's answer, so
+/// that P3, which is allowed more whenever half of them are open, never lacks one.
+pub(super) const FIRST_OFFER_STREAMS: u32 = 32;
 
 /// What the control connection has to tell.
 pub(super) enum ControlEvent {
@@ -168,7 +171,7 @@ impl Control {
     /// Begins a QUIC handshake with the relay, by this way.
     fn open(&mut self, now: Instant, by: By) -> Option<Handle> {
         let crypto = self.tls.client(self.relay.key, ALPN_RELAY).ok()?;
-        let mut transport = control_transport(MAX_OFFER_STREAMS);
+        let mut transport = control_transport(FIRST_OFFER_STREAMS);
         if let Some(rtt) = self.rtt {
             transport.initial_rtt(rtt);
         }
@@ -357,9 +360,7 @@ impl Control {
             }
             Event::Stream(StreamEvent::Writable { id }) => self.events.push(ControlEvent::Writable(id)),
             Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
-                while let Some(id) =
-                    self.quic.get_mut(handle).and_then(|connection| connection.streams().accept(Dir::Bi))
-                {
+                while let Some(id) = self.quic.get_mut(handle).and_then(accept) {
                     self.events.push(ControlEvent::Opened(id));
                 }
             }
@@ -425,4 +426,15 @@ impl Control {
         };
         (self.quic.poll_timeout(), own.into_iter().chain(self.next_way()).min())
     }
+}
+
+/// The next stream that P3 has opened. Once half of those that it may open are open, it may open twice as many.
+fn accept(connection: &mut Connection) -> Option<StreamId> {
+    let id = connection.streams().accept(Dir::Bi)?;
+    let allowed = connection.max_concurrent_streams(Dir::Bi);
+    if 2 * connection.streams().remote_open_streams(Dir::Bi) >= allowed && allowed < u64::from(MAX_OFFER_STREAMS) {
+        let more = u32::try_from(2 * allowed).map_or(MAX_OFFER_STREAMS, |more| more.min(MAX_OFFER_STREAMS));
+        connection.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(more));
+    }
+    Some(id)
 }

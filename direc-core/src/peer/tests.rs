@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::{BufMut, BytesMut};
 use quinn_proto::Event;
 
-use super::*;
+use super::{control::FIRST_OFFER_STREAMS, *};
 use crate::{
     Arrival, CloseReason, ConnectError, Identity, RelayAddress, RelayError,
     quic::{
@@ -408,4 +408,24 @@ fn what_debug_shows_holds_no_secret() {
     let pair = Pair::new(Consent::Any);
     let shown = format!("{:?} {:?} {:?}", pair.peer.shared.tls.identity, pair.events, pair.peer.drops());
     assert!(!shown.contains("[2, 2, 2"), "{shown}");
+}
+
+/// However many stay open, P3 has streams for as many offers as may wait for a peer's answer.
+#[test]
+fn a_relay_that_opens_streams_is_allowed_more() {
+    let mut pair = Pair::registered(Consent::Ask);
+    let mut open = 0;
+    while open < MAX_SESSIONS {
+        let more = open.max(FIRST_OFFER_STREAMS as usize / 2);
+        for _ in 0..more {
+            let stream = pair.open();
+            // An offer of which nothing but the first byte comes.
+            pair.say_bytes(stream, &[0]);
+        }
+        open += more;
+        pair.run();
+    }
+    let connection = pair.liar.quic.get_mut(pair.liar.handle.unwrap()).unwrap();
+    assert_eq!(connection.streams().open(quinn_proto::Dir::Bi), None, "a peer has so many sessions, and no more");
+    assert!(pair.lost().is_none());
 }
