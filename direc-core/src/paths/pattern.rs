@@ -3,7 +3,9 @@
 use crate::rng::Rng;
 
 /// A NAT that counts leaves gaps of this many ports at most between two mappings of ours: others use it too.
-const MAX_STEP: i32 = 32;
+const MAX_STEP: i32 = 16;
+/// And this many at most between the mappings of one socket and those of the next, some seconds later.
+const MAX_SINCE: i32 = 128;
 /// Ports of one subscriber in carriers' port blocks (1,008 is the usual number: 64,512 over 64).
 const BLOCK: u16 = 1008;
 /// Fewer ports in one block than this may be there by chance.
@@ -42,9 +44,12 @@ impl Pattern {
         if compared.windows(2).all(|pair| pair[0] == pair[1]) {
             return Self::Fixed(first);
         }
-        // A NAT that counts did so before; two random ports in one block are as close by chance.
-        let counts =
-            |sign| [fresh, earlier].iter().all(|ports| steps(ports).all(|n| (1..=MAX_STEP).contains(&(n * sign))));
+        // A NAT that counts did so before, and has gone on from there; two random ports in one block are as close by chance.
+        let since = earlier.last().filter(|_| fresh.len() < 3).map(|&before| i32::from(first) - i32::from(before));
+        let counts = |sign| {
+            let close = |ports: &[u16]| steps(ports).all(|n| (1..=MAX_STEP).contains(&(n * sign)));
+            close(fresh) && close(earlier) && since.is_none_or(|n| (1..=MAX_SINCE).contains(&(n * sign)))
+        };
         if counts(1) || counts(-1) {
             let all = steps(fresh).chain(steps(earlier));
             let step = all.min_by_key(|step| step.abs()).unwrap_or(1) as i16;
@@ -144,13 +149,14 @@ mod tests {
     #[test]
     fn a_nat_that_counts_is_followed_up_and_down() {
         assert_eq!(Pattern::of(&[4000, 4001, 4003], &[9], None), Pattern::Counting { next: 4004, step: 1 });
-        assert_eq!(Pattern::of(&[4000, 3998], &[9], None), Pattern::Counting { next: 3996, step: -2 });
+        assert_eq!(Pattern::of(&[4000, 3998], &[4009], None), Pattern::Counting { next: 3996, step: -2 });
         assert_eq!(Pattern::of(&[65534, 65535], &[], None), Pattern::Counting { next: 0, step: 1 });
     }
 
     #[test]
     fn one_port_alone_is_taken_for_what_an_earlier_socket_has_shown() {
-        assert_eq!(Pattern::of(&[4000], &[17, 18], None), Pattern::Counting { next: 4001, step: 1 });
+        assert_eq!(Pattern::of(&[4000], &[3917, 3918], None), Pattern::Counting { next: 4001, step: 1 });
+        assert_eq!(Pattern::of(&[4000], &[4112, 4100], None), Pattern::Counting { next: 3988, step: -12 });
         assert_eq!(Pattern::of(&[4000], &[4100, 4500, 4300], None), Pattern::Within(3493, 5007));
         assert_eq!(Pattern::of(&[4000], &[60_000, 17], None), Pattern::ANYWHERE);
     }
@@ -165,6 +171,8 @@ mod tests {
 
     #[test]
     fn ports_of_one_block_are_looked_for_where_the_block_can_be() {
+        assert_eq!(Pattern::of(&[10_000], &[10_300, 10_312], None), Pattern::Within(9_305, 11_007), "none counts so");
+        assert_eq!(Pattern::of(&[9_000, 9_012], &[9_300, 9_312], None), Pattern::Within(8_305, 10_007), "nor so");
         assert_eq!(Pattern::of(&[10_000, 10_900], &[10_400, 10_100], None), Pattern::Within(9_893, 11_007));
         assert_eq!(Pattern::of(&[10_000, 10_900], &[], None), Pattern::Within(1024, 65535), "by chance");
         assert_eq!(Pattern::of(&[10_000, 10_003], &[10_400, 10_100], None), Pattern::Within(9_393, 11_007));
