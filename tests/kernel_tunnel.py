@@ -16,11 +16,10 @@ import os
 import statistics
 import sys
 
-from laboratory import READY_ID, Run, peer_command, prepare, relay_command, serve_command, write_out
+from laboratory import READY_HTTPS, READY_ID, Run, peer_command, prepare, relay_command, serve_command, write_out
 
 BLOCKED = "udp-blocked,udp-443-only"
 OTHERS = "none,easy,sym"
-READY_HTTPS = r'"https":\s*"(?P<url>[^"]+)"'
 PINGS = 5
 # Milliseconds from the start of a peer until the relay knows it: all of HTTPS, and QUIC.
 READY_MS = 1000

@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 READY_URL = r'"url":\s*"(?P<url>[^"]+)"'
+READY_HTTPS = r'"https":\s*"(?P<url>[^"]+)"'
 READY_ID = r'"id":\s*"([^"]+)"'
 
 
