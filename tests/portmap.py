@@ -4,7 +4,7 @@
     tests/portmap.py [--bin target/release]
 
 A port is mapped, and given back at the end: with PCP; with NAT-PMP, for which packets of PCP's version are dropped at the
-router; and with UPnP-IGD of both versions, for which miniupnpd speaks neither of the others.
+router; and with UPnP-IGD of both versions, for which miniupnpd speaks neither of the others. `peer netcheck` says which.
 
 Then two peers whose routers give each destination another port, at random, and let in only what was asked for: nothing but
 the relay leads from one to the other, until one of the routers maps a port. In both roles.
@@ -128,6 +128,10 @@ class Place:
         command = f"{binaries}/peer --relay {url} --key {key} --json {action}"
         return self.start(f"host{home.number}", command, subprocess.PIPE)
 
+    def netcheck(self, binaries, home, url):
+        check = self.start(f"host{home.number}", f"{binaries}/peer --relay {url} --json netcheck", subprocess.PIPE)
+        return json.loads(check.communicate(timeout=PATIENCE)[0])
+
     def mappings(self, home):
         router = self.name(f"router{home.number}")
         return sh(f"ip netns exec {router} nft list chain inet filter prerouting_miniupnpd")
@@ -157,7 +161,12 @@ def mapped(binaries, protocol, speaks, rules):
     signal.alarm(60)
     try:
         place.miniupnpd(home, speaks)
-        peer = place.peer(binaries, home, place.relay(binaries), "serve --echo --allow any")
+        url = place.relay(binaries)
+        checked = place.netcheck(binaries, home, url)["port_mapping"]
+        print(f"{protocol:>8} netcheck: {checked}", flush=True)
+        if not checked.startswith(f"{home.wan}:") or f" by {protocol}, " not in checked:
+            wrong.append(f"netcheck found {checked}")
+        peer = place.peer(binaries, home, url, "serve --echo --allow any")
         said = event(peer, "port_mapping")
         print(f"{protocol:>8} mapped {said['external']} for {said['seconds']} s", flush=True)
         if said["protocol"] != protocol:
