@@ -13,6 +13,8 @@ use crate::{
 
 /// How long after all has been repaired everybody must be back: longer than any pause between two tries.
 const BACK: Duration = Duration::from_secs(150);
+/// How long a connection that lost packets have sent back to the relay may take to be direct again.
+const RETURN: Duration = Duration::from_secs(2);
 /// How long a call may take then.
 const CALL: Duration = Duration::from_secs(60);
 /// How long saying good-bye may take: three of QUIC's probe timeouts, which are long on a bad path.
@@ -65,10 +67,18 @@ impl Cast<'_> {
 
     /// When the run is over, as far as is known: some time after all has come to something and gone wrong.
     fn end(&self, limit: Duration) -> Duration {
-        match self.settled_at {
-            Some(at) => limit.min(at.max(self.last_incident()) + self.scenario.linger),
-            None => limit,
-        }
+        let Some(at) = self.settled_at else { return limit };
+        let end = at.max(self.last_incident()) + self.scenario.linger;
+        limit.min(if self.is_sent_back() { end + RETURN } else { end })
+    }
+
+    /// Whether a connection that was direct runs through the relay, though nothing has gone wrong: two packets lost in a
+    /// row do that.
+    fn is_sent_back(&self) -> bool {
+        let peers = self.peers.iter().filter_map(|&(host, _, _)| self.world.peer(host));
+        let mut logs = peers.flat_map(|peer| peer.app.connections().values());
+        let sent_back = |log: &ConnLog| log.direct_at().is_some() && log.path().is_some_and(|path| !path.is_direct());
+        self.scenario.incidents.is_empty() && logs.any(|log| !log.over() && sent_back(log))
     }
 
     /// Notes when all calls have come to what they come to.
