@@ -165,16 +165,19 @@ impl Acme {
         let options = &self.options;
         let mut session = Session::open(tls, &options.directory, account, &options.contact).await?;
         let chain = order::certificate(&mut session, &options.hosts, &private, &self.challenges).await?;
-        let useless = |why: String| AcmeError::Useless(why);
         let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|_| useless("it is no PEM".into()))?;
-        let key = HttpsKey::new(certificates, private).map_err(|error| useless(error.to_string()))?;
-        let (from, until) = key.validity().ok_or_else(|| useless("it does not say when it is valid".into()))?;
+        let certificates = certificates.map_err(|_| AcmeError::Useless("it is no PEM".into()))?;
+        let key = HttpsKey::new(certificates, private).map_err(AcmeError::unfit)?;
+        let (from, until) =
+            key.validity().ok_or_else(|| AcmeError::Useless("it does not say when it is valid".into()))?;
         if let Some(doubt) = options.doubt(&key) {
-            return Err(useless(doubt));
+            return Err(AcmeError::Useless(doubt));
         }
         let file = options.certificate_file();
-        blocking::unblock(move || replace(&file, &chain)).await.map_err(AcmeError::Store)?;
+        if let Err(error) = blocking::unblock(move || replace(&file, &chain)).await {
+            // Good it is all the same, and authorities do not give many.
+            log::warn!("the certificate is lost with this process: {error}");
+        }
         Ok((key, [from, until]))
     }
 }

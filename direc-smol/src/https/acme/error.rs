@@ -94,6 +94,14 @@ impl AcmeError {
         Self::Foreign { what, why: why.to_owned() }
     }
 
+    /// A certificate that does not belong to the key.
+    pub(super) fn unfit(error: HttpsKeyError) -> Self {
+        match error {
+            HttpsKeyError::Unfit(why) => Self::Useless(why),
+            other => Self::File(other),
+        }
+    }
+
     /// How long to wait at least before all is tried again.
     pub(super) fn pause(&self) -> Duration {
         match self {
