@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,7 +22,7 @@ use crate::provider;
 pub(in super::super) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// The answers to the challenges that are open, by host.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Challenges(Mutex<BTreeMap<String, Arc<CertifiedKey>>>);
 
 impl Challenges {
@@ -33,6 +34,12 @@ impl Challenges {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<CertifiedKey>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Challenges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.lock().keys()).finish()
     }
 }
 
@@ -50,7 +57,7 @@ impl Drop for Open<'_> {
 
 /// The certificate of RFC 8737, section 3, with a key of its own.
 fn answer(host: &str, authorization: &Digest) -> Result<CertifiedKey, AcmeError> {
-    let failed = |why: &dyn std::fmt::Display| AcmeError::Make(why.to_string());
+    let failed = |why: &dyn fmt::Display| AcmeError::Make(why.to_string());
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| failed(&error))?;
     let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(|error| failed(&error))?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(authorization.as_ref())];

@@ -121,3 +121,29 @@ async fn authorize(
     let problem = state.challenges.into_iter().find_map(|challenge| challenge.error).unwrap_or_default();
     Err(AcmeError::Host { host, problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_read_with_what_is_unknown_and_without_what_is_not_there_yet() {
+        let order = |status: &str| {
+            let text =
+                json!({"status": status, "authorizations": [], "finalize": "", "expires": "2026-01-01T00:00:00Z"});
+            serde_json::from_value::<Order>(text).unwrap().status
+        };
+        assert_eq!(order("ready"), Status::Ready);
+        assert_eq!(order("deactivated"), Status::Over);
+    }
+
+    #[test]
+    fn a_signing_request_names_the_hosts_and_is_by_the_key() {
+        let pair = KeyPair::generate().unwrap();
+        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+        let hosts = ["a.example".to_owned(), "b.example".to_owned()];
+        let request = BASE64.decode(signing_request(&hosts, &key).unwrap().as_bytes()).unwrap();
+        let holds = |part: &[u8]| request.windows(part.len()).any(|window| window == part);
+        assert!(holds(b"a.example") && holds(b"b.example") && holds(pair.public_key_raw()));
+    }
+}
