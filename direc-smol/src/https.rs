@@ -2,8 +2,10 @@
 //!
 //! rustls is a state machine without I/O, as direc-core is, so that a socket and some loops are all that TLS takes
 //! (`stream`); of HTTP the heads alone are needed, which httparse parses (`http`). `carry` is a tunnel at work, the same
-//! at both ends.
+//! at both ends. `acme` has an authority certify the relay's key.
 
+#[cfg(feature = "acme")]
+mod acme;
 mod carry;
 mod client;
 mod description;
@@ -19,6 +21,10 @@ mod stream;
 mod trust;
 mod within;
 
+#[cfg(feature = "acme")]
+pub(crate) use acme::Acme;
+#[cfg(feature = "acme")]
+pub use acme::AcmeOptions;
 pub(crate) use carry::Lines;
 pub use client::HttpsRelay;
 pub(crate) use client::{Way, Wishes, attend};

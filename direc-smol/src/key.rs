@@ -96,11 +96,7 @@ fn create(path: &Path) -> Result<Identity, KeyFileError> {
 
 /// Makes a file with this secret text, for the eyes of its owner only, unless there is one by now.
 pub(crate) fn store(path: &Path, text: &str) -> Result<(), KeyFileError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    make_folders(folder).map_err(|error| at(folder, "cannot make the folder", error))?;
+    make_folder_of(path)?;
     let draft = draft_path(path)?;
     let placed = write_new(&draft, text.as_bytes())
         .map_err(|error| at(&draft, "cannot write", error))
@@ -108,6 +104,29 @@ pub(crate) fn store(path: &Path, text: &str) -> Result<(), KeyFileError> {
     let removed = fs::remove_file(&draft);
     placed?;
     removed.map_err(|error| at(&draft, "cannot remove", error))
+}
+
+/// The same in place of the file that there was, if any: what can be read is whole, the old one or the new one.
+#[cfg(feature = "acme")]
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), KeyFileError> {
+    make_folder_of(path)?;
+    let draft = draft_path(path)?;
+    write_new(&draft, text.as_bytes()).map_err(|error| at(&draft, "cannot write", error))?;
+    fs::rename(&draft, path).map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        at(path, "cannot replace", error)
+    })
+}
+
+/// Makes a file with an ECDSA key as TLS and ACME have them, unless there is one.
+#[cfg(feature = "acme")]
+pub(crate) fn store_ecdsa_key(path: &Path) -> Result<(), KeyFileError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let failed = |error: rcgen::Error| KeyFileError::Generate(error.to_string());
+    let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    store(path, &pair.serialize_pem())
 }
 
 /// A name beside `path` that no other program uses.
@@ -139,6 +158,14 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+fn make_folder_of(path: &Path) -> Result<(), KeyFileError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    make_folders(folder).map_err(|error| at(folder, "cannot make the folder", error))
 }
 
 fn make_folders(folder: &Path) -> io::Result<()> {

@@ -61,6 +61,8 @@ pub use direc_core::{
 pub use error::{
     BindError, KeyFileError, Named, ReadError, ReadToEndError, ResolveError, SendDatagramError, WriteError,
 };
+#[cfg(feature = "acme")]
+pub use https::AcmeOptions;
 pub use https::{
     HttpsError, HttpsKey, HttpsKeyError, HttpsLimits, HttpsRelay, HttpsStats, Page, PageServer, Proxy, ProxyError,
     Trust, bootstrap,

@@ -1,5 +1,7 @@
 //! What nodes and connections tell people as it happens.
 
+#[cfg(feature = "acme")]
+use std::time::SystemTime;
 use std::{
     fmt,
     net::SocketAddr,
@@ -146,6 +148,24 @@ pub enum RelayNews {
     Draining {
         /// By then it is gone.
         within: Duration,
+    },
+    /// An authority has certified the HTTPS port's key, which is shown with that certificate from now on.
+    #[cfg(feature = "acme")]
+    Certified {
+        /// For these hosts.
+        hosts: Vec<String>,
+        /// For so long.
+        until: SystemTime,
+    },
+    /// An authority has not certified the HTTPS port's key: the certificate stays the one that there is.
+    #[cfg(feature = "acme")]
+    NotCertified {
+        /// The authority's directory.
+        authority: String,
+        /// Why not.
+        why: String,
+        /// It is asked again after this time.
+        again: Duration,
     },
     /// The relay took a step of the seed's.
     Step(StepTaken),

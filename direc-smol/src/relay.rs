@@ -15,6 +15,8 @@ use direc_core::{
 };
 use rustls::KeyLog;
 
+#[cfg(feature = "acme")]
+use crate::{AcmeOptions, https::Acme};
 use crate::{
     BindError, HttpsKey, HttpsLimits, HttpsStats, RelayNews, RelayWatch, driver,
     feed::Feed,
@@ -54,6 +56,10 @@ pub struct RelayOptions {
     pub quotas: Quotas,
     /// Where to answer HTTPS, for peers that UDP does not reach; port 0: the system picks. `None`, the default: nowhere.
     pub https: Option<(SocketAddr, HttpsKey)>,
+    /// Has an authority certify that key, whose certificate stands in until then. `None`, the default: nobody is asked.
+    /// Without `https` it does nothing.
+    #[cfg(feature = "acme")]
+    pub acme: Option<AcmeOptions>,
     /// What that takes upon itself at most.
     pub https_limits: HttpsLimits,
     /// Where TLS secrets are written, for Wireshark. `None`, the default, writes none.
@@ -74,6 +80,8 @@ impl RelayOptions {
             access: Access::default(),
             quotas: Quotas::default(),
             https: None,
+            #[cfg(feature = "acme")]
+            acme: None,
             https_limits: HttpsLimits::default(),
             public_host: None,
             key_log: None,
@@ -136,6 +144,14 @@ impl RelayServer {
         driver::start(node.clone(), sockets, None, "direc-relay")?;
         // From here on the node ends with the guard, should the rest fail.
         let guard = Guard(node.clone());
+        #[cfg(feature = "acme")]
+        let listener = match (listener, options.acme) {
+            (Some(listener), Some(acme)) => {
+                let acme = Acme::new(acme, listener.key.clone(), teller(node.clone()));
+                Some(listener.certified(acme))
+            }
+            (listener, _) => listener,
+        };
         if let Some(listener) = listener {
             let ports = punch.iter().map(SocketAddr::port).collect();
             serve(node, listener, describe(id, local.port(), options.public_host, ports))?;
@@ -161,6 +177,11 @@ impl RelayServer {
     /// The address at which it answers HTTPS.
     pub fn https_addr(&self) -> Option<SocketAddr> {
         self.https.as_ref().map(|port| port.local)
+    }
+
+    /// The key that new HTTPS connections are answered with, and its certificate; none if there is no such port.
+    pub fn https_key(&self) -> Option<HttpsKey> {
+        self.https.as_ref().map(|port| port.key.get())
     }
 
     /// Answers new HTTPS connections with this key from now on; those that stand keep theirs. Without HTTPS it does
@@ -261,6 +282,16 @@ fn bind_all(listen: SocketAddr, punch_ports: &[u16], knock: Option<u16>) -> Resu
         sockets.push(Socket::bind_relay(Link::Punch(index), SocketAddr::new(listen.ip(), port), &asked)?);
     }
     Ok(sockets)
+}
+
+/// Brings news from beside the state machine to whoever watches the relay.
+#[cfg(feature = "acme")]
+fn teller(node: Arc<Node<RelayMachine>>) -> impl Fn(&RelayNews) + Send {
+    move |news| {
+        let mut wakes = Wakes::default();
+        node.look(|machine| machine.feed.publish(Instant::now(), news, &mut wakes));
+        wakes.wake();
+    }
 }
 
 /// direc-core's relay, and whoever watches it.

@@ -34,7 +34,8 @@ pub fn timestamp() -> String {
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-fn rfc3339(since_epoch: Duration) -> String {
+/// This long after 1970 in UTC, as RFC 3339 writes it.
+pub fn rfc3339(since_epoch: Duration) -> String {
     let (days, second) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);

@@ -67,6 +67,7 @@ fn metrics_tell_of_peers_introductions_and_refusals_and_the_page_of_nobody_in_pa
     run(&folder, PEER, &["--relay", &url, "ping", nobody]);
     until_metric(&at, "direc_refused_total{reason=\"no_such_peer\"}", 1.0);
     assert_eq!(metric(&at, "direc_https_connections"), Some(0.0));
+    assert!(metric(&at, "direc_https_certificate_until_seconds") > Some(1e10), "a self-signed one is for long");
 
     let page = get(&at, "/");
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("default-src 'none'"), "{page}");

@@ -218,7 +218,7 @@ fn refusal(answer: Answer) -> HttpsError {
 }
 
 /// The first of the host's addresses to take a connection; each has a head start before the next.
-async fn connect(host: &str, port: u16) -> Result<(Async<TcpStream>, SocketAddr), HttpsError> {
+pub(super) async fn connect(host: &str, port: u16) -> Result<(Async<TcpStream>, SocketAddr), HttpsError> {
     let failed = |error| HttpsError::Resolve { host: host.to_owned(), error };
     let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(ip) => vec![SocketAddr::new(ip, port)],

@@ -9,7 +9,7 @@ use super::stream::TlsStream;
 
 /// A head, the first line and the headers, has at most this many bytes, and so many headers: what proxies add included.
 pub(crate) const MAX_HEAD: usize = 8 << 10;
-const MAX_HEADERS: usize = 48;
+pub(super) const MAX_HEADERS: usize = 48;
 /// A body has at most this many bytes: a hundred times what the relay's description takes.
 pub(crate) const MAX_BODY: usize = 64 << 10;
 
@@ -83,7 +83,7 @@ impl Bytes for Async<TcpStream> {
 
 /// What has come and is not used up.
 #[derive(Default)]
-pub(crate) struct Inbox(Vec<u8>);
+pub(crate) struct Inbox(pub(super) Vec<u8>);
 
 impl Inbox {
     /// What came after the last thing that was read.
@@ -91,7 +91,7 @@ impl Inbox {
         self.0
     }
 
-    async fn more(&mut self, from: &mut impl Bytes) -> Result<(), HttpError> {
+    pub(super) async fn more(&mut self, from: &mut impl Bytes) -> Result<(), HttpError> {
         let mut buf = [0; 2048];
         match from.read(&mut buf).await? {
             0 => Err(HttpError::Truncated),
@@ -103,7 +103,7 @@ impl Inbox {
     }
 
     /// The next head, its closing empty line included; `None` if the other side has ended before it began one.
-    async fn head(&mut self, from: &mut impl Bytes) -> Result<Option<Vec<u8>>, HttpError> {
+    pub(super) async fn head(&mut self, from: &mut impl Bytes) -> Result<Option<Vec<u8>>, HttpError> {
         loop {
             if let Some(end) = self.0.windows(4).position(|four| four == b"\r\n\r\n") {
                 if end + 4 > MAX_HEAD {
@@ -123,7 +123,7 @@ impl Inbox {
     }
 
     /// A body of this length.
-    async fn body(&mut self, from: &mut impl Bytes, length: usize) -> Result<Vec<u8>, HttpError> {
+    pub(super) async fn body(&mut self, from: &mut impl Bytes, length: usize) -> Result<Vec<u8>, HttpError> {
         while self.0.len() < length {
             self.more(from).await?;
         }
@@ -238,7 +238,7 @@ pub(crate) async fn read_answer(from: &mut impl Bytes, inbox: &mut Inbox, tunnel
     Ok(Answer { status, upgrade: found.upgrade, location: found.location, body, last })
 }
 
-fn complete(parsed: httparse::Result<usize>) -> Result<(), HttpError> {
+pub(super) fn complete(parsed: httparse::Result<usize>) -> Result<(), HttpError> {
     match parsed {
         Ok(httparse::Status::Complete(_)) => Ok(()),
         Ok(httparse::Status::Partial) => Err(HttpError::Malformed("its head has no end")),

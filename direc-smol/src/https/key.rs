@@ -4,6 +4,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use direc_core::TlsPin;
@@ -85,10 +86,7 @@ impl HttpsKey {
     /// # Errors
     /// [`HttpsKeyError`] names the file and what is wrong with it.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, HttpsKeyError> {
-        let chain = certificates(certificate)?;
-        let found = PrivateKeyDer::from_pem_slice(&read(key)?);
-        let found = found.map_err(|_| HttpsKeyError::NoKey { path: key.to_owned() })?;
-        Self::new(chain, found)
+        Self::new(certificates(certificate)?, private_key(key)?)
     }
 
     /// The self-signed certificate and key in the file at `path`; made, for this host, if there is none.
@@ -115,7 +113,7 @@ impl HttpsKey {
         Self::new(chain, PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(bad)?)
     }
 
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, HttpsKeyError> {
+    pub(super) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, HttpsKeyError> {
         let unfit = |error: rustls::Error| HttpsKeyError::Unfit(error.to_string());
         let pin = pin_of(chain.first().ok_or_else(|| HttpsKeyError::Unfit("no certificate".into()))?).map_err(unfit)?;
         let key = CertifiedKey::from_der(chain, key, &provider::provider()).map_err(unfit)?;
@@ -146,6 +144,26 @@ impl HttpsKey {
         dates.err().and_then(words).or_else(|| name.err().and_then(words))
     }
 
+    /// From when until when the certificate is valid, in that order; `None` if it cannot be told.
+    pub fn validity(&self) -> Option<(SystemTime, SystemTime)> {
+        let [certificate, ..] = self.key.cert.as_slice() else { return None };
+        let certificate = ParsedCertificate::try_from(certificate).ok()?;
+        // webpki tells dates only to whom they do not suit: it is asked at the beginning of time, and at its end.
+        let refused_at = |seconds| {
+            let (at, roots) = (UnixTime::since_unix_epoch(Duration::from_secs(seconds)), RootCertStore::empty());
+            let algorithms = provider::provider().signature_verification_algorithms;
+            verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], at, algorithms.all).err()
+        };
+        let time = |at: UnixTime| UNIX_EPOCH.checked_add(Duration::from_secs(at.as_secs()));
+        match (refused_at(0)?, refused_at(u64::MAX)?) {
+            (
+                rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }),
+                rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }),
+            ) => Some((time(not_before)?, time(not_after)?)),
+            _ => None,
+        }
+    }
+
     /// The pin of its public key, for URLs.
     pub fn pin(&self) -> TlsPin {
         self.pin
@@ -153,15 +171,19 @@ impl HttpsKey {
 }
 
 /// The key that new connections are answered with. It may be replaced at any time.
-pub(crate) struct CurrentKey(Mutex<Arc<CertifiedKey>>);
+pub(crate) struct CurrentKey(Mutex<HttpsKey>);
 
 impl CurrentKey {
     pub(crate) fn new(key: &HttpsKey) -> Self {
-        Self(Mutex::new(key.key.clone()))
+        Self(Mutex::new(key.clone()))
     }
 
     pub(crate) fn replace(&self, key: &HttpsKey) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key.key.clone();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = key.clone();
+    }
+
+    pub(crate) fn get(&self) -> HttpsKey {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// TLS 1.3 and nothing before it, no session tickets: a tunnel stands for long.
@@ -177,7 +199,7 @@ impl CurrentKey {
 
 impl ResolvesServerCert for CurrentKey {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(self.get().key)
     }
 }
 
@@ -206,6 +228,11 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let none = || HttpsKeyError::NoCertificate { path: path.to_owned() };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     found.ok().filter(|chain| !chain.is_empty()).ok_or_else(none)
+}
+
+/// The private key in a PEM file.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, HttpsKeyError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|_| HttpsKeyError::NoKey { path: path.to_owned() })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, HttpsKeyError> {
@@ -272,6 +299,16 @@ mod tests {
         (params.not_before, params.not_after) = (day(from), day(until));
         let chain = vec![params.self_signed(&pair).unwrap().der().clone()];
         HttpsKey::new(chain, PrivateKeyDer::try_from(pair.serialize_der()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_says_from_when_until_when_it_is_valid() {
+        let (from, until) = dated("relay.example", -365, 1).validity().unwrap();
+        let day = Duration::from_secs(86_400);
+        assert_eq!(until.duration_since(from).unwrap(), 366 * day);
+        assert!(from < SystemTime::now() && SystemTime::now() < until && until <= SystemTime::now() + day);
+        let (_, until) = HttpsKey::self_signed("relay.example").unwrap().validity().unwrap();
+        assert!(until > SystemTime::now() + 365_000 * day, "as long as X.509 can say");
     }
 
     #[test]

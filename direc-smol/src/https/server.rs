@@ -18,6 +18,8 @@ use async_io::{Async, Timer};
 use futures_lite::future;
 use rustls::ServerConfig;
 
+#[cfg(feature = "acme")]
+use super::acme::{ACME_TLS, Acme};
 use super::{
     CurrentKey, HttpsKey, TUNNEL_PATH, TUNNEL_PROTOCOL, WELL_KNOWN,
     carry::Tunnel,
@@ -115,6 +117,8 @@ pub(crate) struct Listener {
     limits: HttpsLimits,
     pub(crate) key: Arc<CurrentKey>,
     pub(crate) counters: Arc<Counters>,
+    #[cfg(feature = "acme")]
+    acme: Option<Acme>,
 }
 
 impl Listener {
@@ -124,7 +128,24 @@ impl Listener {
         let tls = key.server_config().map_err(|error| failed(io::Error::other(error)))?;
         let tcp = Async::<TcpListener>::bind(address).map_err(failed)?;
         let local = tcp.get_ref().local_addr().map_err(failed)?;
-        Ok(Self { tcp, tls, local, limits, key, counters: Arc::default() })
+        Ok(Self {
+            tcp,
+            tls,
+            local,
+            limits,
+            key,
+            counters: Arc::default(),
+            #[cfg(feature = "acme")]
+            acme: None,
+        })
+    }
+
+    /// The same, keeping its certificate good by itself.
+    #[cfg(feature = "acme")]
+    pub(crate) fn certified(mut self, acme: Acme) -> Self {
+        self.tls = acme.answering(&self.tls);
+        self.acme = Some(acme);
+        self
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -145,6 +166,10 @@ pub(crate) fn serve<M: Machine>(node: Arc<Node<M>>, listener: Listener, descript
         };
         // All connections end with it, their sockets with them.
         let executor = LocalExecutor::new();
+        #[cfg(feature = "acme")]
+        if let Some(acme) = &listener.acme {
+            executor.spawn(acme.run()).detach();
+        }
         async_io::block_on(executor.run(future::or(server.accept(&executor), node.ended())));
     };
     thread.spawn(run).map(|_| ()).map_err(BindError::Thread)
@@ -201,6 +226,11 @@ impl<'a, M: Machine> Server<'a, M> {
         for count in 1..=MAX_REQUESTS {
             let request = async {
                 poll_fn(|cx| stream.poll_handshake(cx)).await?;
+                // The certificate was all there is to see (RFC 8737, section 3).
+                #[cfg(feature = "acme")]
+                if stream.protocol() == Some(ACME_TLS) {
+                    return Ok(None);
+                }
                 read_request(&mut stream, &mut inbox).await
             };
             let (answer, tunnel, last) = match within(self.listener.limits.request, request).await.ok_or_else(slow)? {

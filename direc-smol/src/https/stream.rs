@@ -47,6 +47,12 @@ impl TlsStream {
         self.poll_flush(cx)
     }
 
+    /// What is spoken inside, as far as the two sides have agreed on it (RFC 7301).
+    #[cfg(feature = "acme")]
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.tls.alpn_protocol()
+    }
+
     /// Writes what waits inside TLS.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.tls.wants_write() {

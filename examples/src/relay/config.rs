@@ -2,6 +2,7 @@
 //! the environment and the command line all come in through [`layers`].
 
 mod access;
+mod acme;
 mod layers;
 mod values;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 pub(super) use access::names;
 use access::{Access, Names, Quotas};
+pub(super) use acme::Acme;
 pub(super) use layers::{FILE_VARIABLE, Layers, differences};
 pub(super) use values::{Format, Host, Millis, Place, Seconds};
 
@@ -38,6 +40,7 @@ pub(super) struct Config {
     pub(super) drain_seconds: Seconds,
     pub(super) log_format: Format,
     pub(super) https: Https,
+    pub(super) acme: Acme,
     pub(super) admin: Admin,
     pub(super) access: Access,
     pub(super) names: Names,
@@ -92,6 +95,7 @@ impl Default for Config {
             drain_seconds: Seconds(30.0),
             log_format: Format::Text,
             https: Https::default(),
+            acme: Acme::default(),
             admin: Admin::default(),
             access: Access::default(),
             names: Names::new(),
@@ -177,6 +181,7 @@ impl Config {
     pub(super) fn check(&self) -> Result<(), Failure> {
         self.ports()?;
         self.access.rules(&self.names)?;
+        self.acme.check(self)?;
         let misfit = |what: &str| Err(Failure::Usage(what.into()));
         match (&self.https.certificate, &self.https.key) {
             (Some(_), _) | (_, Some(_)) if self.https.listen.is_none() => {

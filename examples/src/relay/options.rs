@@ -29,7 +29,7 @@ usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]...
                    where UDP is blocked (IP is ADDR's unless it is given; 443 is the port that URLs need not name)
   --tls-cert FILE  the certificate for it, with those that vouch for it behind it, in PEM
   --tls-key FILE   and its private key; without the two, a self-signed certificate is made on first use, and the URL
-                   names its key
+                   names its key, unless the file's [acme] has an authority certify it
   --admin [IP:]PORT
                    answers plain HTTP for the operator there: a status page, /metrics, /healthz, /readyz (IP is
                    127.0.0.1, and another one takes admin.allow_remote in the file)

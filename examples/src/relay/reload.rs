@@ -38,7 +38,7 @@ impl Settings {
             Ok(config) => config,
             Err(why) => return complain(out, &format!("not reloaded, the settings stay as they are: {why}")),
         };
-        match reload(relay, &config, out) {
+        match reload(relay, &self.started, &config, out) {
             Ok(()) => log(out, "reloaded"),
             Err(why) => complain(out, &format!("HTTPS goes on with the certificate that it has: {why}")),
         }
@@ -53,12 +53,13 @@ impl Settings {
 }
 
 /// Gives the running relay what it can take while it runs.
-fn reload(relay: &RelayServer, config: &Config, out: Out) -> Result<(), Failure> {
+fn reload(relay: &RelayServer, started: &Config, config: &Config, out: Out) -> Result<(), Failure> {
     let rules = config.access.rules(&config.names)?;
     relay.set_names(config::names(&config.names));
     relay.set_quotas(config.quotas.meters());
     relay.set_access(rules);
-    if relay.https_addr().is_some() {
+    // An authority's certificate is nobody's to replace, and to turn to one or away takes a new start.
+    if relay.https_addr().is_some() && !started.acme.is_on() && !config.acme.is_on() {
         let key = setup::https_key(config)?;
         relay.set_https_key(&key);
         setup::doubt(config, &key).iter().for_each(|doubt| complain(out, doubt));

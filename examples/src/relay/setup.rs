@@ -5,8 +5,12 @@ use std::{
     path::PathBuf,
 };
 
+#[cfg(feature = "acme")]
+use direc_smol::AcmeOptions;
 use direc_smol::{HttpsKey, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
 
+#[cfg(feature = "acme")]
+use super::telling::log;
 use super::{
     config::{self, Config},
     telling::complain,
@@ -17,6 +21,9 @@ use crate::{failure::Failure, home, out::Out};
 const KEY_FILE: &str = "relay.key";
 /// The self-signed certificate's and its key's, there as well.
 const HTTPS_FILE: &str = "relay-https.pem";
+/// The folder of what there is by ACME, there as well.
+#[cfg(feature = "acme")]
+const ACME_FOLDER: &str = "acme";
 
 /// The relay; and the pin of its TLS key, if nobody else vouches for that.
 pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<TlsPin>), Failure> {
@@ -35,11 +42,26 @@ pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<Tls
     let mut pin = None;
     if let Some(place) = config.https.listen {
         let key = https_key(config)?;
-        pin = config.https.files().is_none().then(|| key.pin());
+        pin = (config.https.files().is_none() && !config.acme.is_on()).then(|| key.pin());
         doubt(config, &key).iter().for_each(|doubt| complain(out, doubt));
         relay.https = Some((place.at(config.listen.ip()), key));
     }
+    #[cfg(feature = "acme")]
+    {
+        relay.acme = acme(config, out);
+    }
     Ok((RelayServer::bind(relay).map_err(Failure::of)?, pin))
+}
+
+/// How the key of the self-signed certificate gets one of an authority's.
+#[cfg(feature = "acme")]
+fn acme(config: &Config, out: Out) -> Option<AcmeOptions> {
+    let folder = folder(config);
+    let acme = config.acme.options(folder.join(HTTPS_FILE), folder.join(ACME_FOLDER))?;
+    if acme.kept().is_none() {
+        log(out, &format!("no certificate yet: asking {} for one; HTTPS is self-signed until then", acme.directory));
+    }
+    Some(acme)
 }
 
 /// What peers will not like about the certificate, if it came from a file: they are the first to see, not the operator.

@@ -3,6 +3,8 @@
 use direc_smol::{RelayNews, RelayWatch};
 use serde_json::{Value, json};
 
+#[cfg(feature = "acme")]
+use crate::clock::rfc3339;
 use crate::{
     clock::{ms, spoken},
     events::Event,
@@ -38,6 +40,18 @@ pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
                 let text =
                     format!("draining: peers are to be elsewhere within {}, nobody new is introduced", spoken(within));
                 record(out, "info", &text, || json!({"event": "draining", "within_ms": ms(within)}));
+            }
+            #[cfg(feature = "acme")]
+            RelayNews::Certified { hosts, until } => {
+                let until = rfc3339(until.duration_since(std::time::UNIX_EPOCH).unwrap_or_default());
+                let text = format!("certified for {} until {until}", hosts.join(", "));
+                record(out, "info", &text, || json!({"event": "certified", "hosts": hosts, "until": until}));
+            }
+            #[cfg(feature = "acme")]
+            RelayNews::NotCertified { authority, why, again } => {
+                let text = format!("no new certificate from {authority}: {why}; asking again in {}", spoken(again));
+                let fields = || json!({"event": "not_certified", "authority": authority, "reason": why});
+                record(out, "error", &text, fields);
             }
             RelayNews::Step(step) => log::debug!("{} {} {}", step.role, step.step, step.step.what()),
             _ => {}

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use direc_smol::{HttpsStats, RelayServer, RelayStats};
@@ -11,6 +11,8 @@ use direc_smol::{HttpsStats, RelayServer, RelayStats};
 pub(in super::super) struct Figures {
     pub(super) relay: RelayStats,
     pub(super) https: Option<HttpsStats>,
+    /// When the HTTPS port's certificate runs out, in seconds after 1970.
+    pub(super) certificate_until: Option<u64>,
     pub(super) refusals: BTreeMap<String, u64>,
     pub(super) drops: BTreeMap<String, u64>,
     pub(super) send_failures: u64,
@@ -25,10 +27,16 @@ impl Figures {
             refusals: stats.refusals.iter().map(|(reason, &count)| (label(reason), count)).collect(),
             relay: stats,
             https: relay.https_stats(),
+            certificate_until: certificate_until(relay),
             send_failures: relay.send_failures(),
             up: since.elapsed(),
         }
     }
+}
+
+fn certificate_until(relay: &RelayServer) -> Option<u64> {
+    let (_, until) = relay.https_key()?.validity()?;
+    until.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 /// A reason as metrics name it: `NoSuchPeer` is `no_such_peer`.

@@ -43,6 +43,9 @@ pub(super) fn written(figures: &Figures) -> String {
         text.one("https_crowded_out_total", "counter", "Closed for want of a place.", "", https.crowded_out);
         text.one("https_failed_total", "counter", "Slow, broken off, or not understood.", "", https.failed);
     }
+    if let Some(until) = figures.certificate_until {
+        text.one("https_certificate_until_seconds", "gauge", "When the certificate runs out, since 1970.", "", until);
+    }
     text.0
 }
 

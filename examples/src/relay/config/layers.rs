@@ -100,8 +100,11 @@ impl Layers {
     }
 
     fn set(&mut self, path: &[String], value: Value, from: &str) -> Result<(), Failure> {
-        alone(path, value.clone())
-            .map_err(|why| Failure::Usage(format!("{from}: {}: {}", path.join("."), plain(&why))))?;
+        let wrong = |why: &str| Failure::Usage(format!("{from}: {}: {why}", path.join(".")));
+        alone(path, value.clone()).map_err(|why| wrong(&plain(&why)))?;
+        if !cfg!(feature = "acme") && matches!(path, [table, _] if table == "acme") {
+            return Err(wrong("this relay has been built without ACME; build it with --features acme"));
+        }
         merge(&mut self.0, single(path, value));
         Ok(())
     }
@@ -231,12 +234,24 @@ mod tests {
             ("[https]\nlisten = true", "line 2: https.listen: a TCP port, or an IP address"),
             ("[https]\ncertificate = 1", "line 2: https.certificate: invalid type: integer `1`, expected a path"),
             ("[limits]\nconnections = -1", "line 2: limits.connections: invalid value: integer `-1`, expected a whole"),
+            ("[acme]\nhosts = ['192.0.2.1']", "line 2: acme.hosts: expected a host's name, as relay.example.org, not"),
             ("listen = '0.0.0.0:1'\nlisten = '0.0.0.0:2'", "relay.toml, line 2: duplicate key"),
             ("listen = ", "relay.toml, line 1: "),
         ];
         for (text, words) in cases {
             assert!(error(text).contains(words), "{text:?}: no '{words}' in: {}", error(text));
         }
+    }
+
+    #[test]
+    #[cfg(not(feature = "acme"))]
+    fn a_relay_that_was_built_without_acme_says_so_and_how_to_build_one() {
+        let words = "acme.hosts: this relay has been built without ACME; build it with --features acme";
+        assert_eq!(error("[acme]\nhosts = ['relay.example']"), format!("relay.toml, line 2: {words}"));
+        let variable = ("DIREC_RELAY_ACME_HOSTS".to_owned(), "['relay.example']".to_owned());
+        let wrong = Layers::default().environment([variable]).unwrap_err().to_string();
+        assert_eq!(wrong, format!("DIREC_RELAY_ACME_HOSTS '['relay.example']': {words}"));
+        Layers::default().text("[acme]", "relay.toml").unwrap();
     }
 
     #[test]

@@ -70,6 +70,40 @@ impl From<String> for Host {
     }
 }
 
+/// A name that an authority could certify: of a host, and no address.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(try_from = "String")]
+pub(in super::super) struct Domain(pub(in super::super) String);
+
+impl TryFrom<String> for Domain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_label = |label: &str| {
+            let bare = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            bare && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        let is_name = text.len() <= 253 && text.split('.').all(is_label) && text.parse::<IpAddr>().is_err();
+        let name = is_name.then(|| Self(text.to_ascii_lowercase()));
+        name.ok_or_else(|| format!("expected a host's name, as relay.example.org, not {text:?}"))
+    }
+}
+
+/// An `https://` URL.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(try_from = "String")]
+pub(in super::super) struct Https(pub(in super::super) String);
+
+impl TryFrom<String> for Https {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let host = text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+        let bare = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (host && bare).then(|| Self(text.clone())).ok_or_else(|| format!("expected an https:// URL, not {text:?}"))
+    }
+}
+
 /// A TCP port, and perhaps the IP address that it is on.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(try_from = "Written", into = "String")]
