@@ -180,8 +180,8 @@ pub struct Scenario {
     pub calls: Vec<Call>,
     /// What goes wrong.
     pub incidents: Vec<Incident>,
-    /// How long to go on after all calls have come to what they come to; up to 2 s longer if nothing was to go wrong, and
-    /// lost packets have just then sent a connection back to the relay.
+    /// How long to go on after all calls have come to what they come to; up to 2 s longer where nothing was to go wrong, and
+    /// a call that has gone direct is not so at both ends.
     pub linger: Duration,
     /// Whether, when all is over, everything is repaired, the calls made once more, and everybody leaves: what does not
     /// work then is a fault.

@@ -68,6 +68,19 @@ fn a_carriers_block_of_ports_is_found_by_a_few_sockets() {
 }
 
 /// With a delay of the relay's P4's packets come before P2 has punched: the clash that it was meant against.
+/// What the matrix found: in these runs the ports of two sockets look as if the NAT counted, and a round was lost by that.
+#[test]
+fn ports_of_one_block_that_are_close_by_chance_are_not_taken_for_a_row() {
+    for (seed, delays) in [(71, [11, 67, 77]), (152, [36, 66, 67]), (585, [50, 50, 83]), (608, [64, 72, 75])] {
+        let boxes = ["clash", "cgn-block"].map(|name| stack(name).unwrap());
+        let [a, b, c] = delays.map(Duration::from_millis);
+        let mut scenario = Scenario::pair(boxes, a, b, c);
+        scenario.noise.loss = 0.05;
+        let took = run(&scenario, seed).unwrap().call(0).unwrap().direct();
+        assert!(took.is_some_and(|took| took < 3 * SECOND), "seed {seed}: {took:?}");
+    }
+}
+
 #[test]
 fn after_a_clash_fresh_sockets_meet() {
     for boxes in [["clash", "easy"], ["clash", "clash"]] {

@@ -168,15 +168,16 @@ impl Plan {
         cells
     }
 
-    /// With how many seeds a cell is run: fewer with loss and where ports are predicted, where the limit is coarser
-    /// too; fewer where it takes a thousand packets; and few where there is nothing to find.
+    /// With how many seeds a cell is run: fewer where the limit is coarser too, with loss, past a box that an early packet
+    /// angers, and where ports are not known; and few where there is nothing to find.
     pub fn count(&self, cell: &Cell<'_>) -> u64 {
         let part = match cell.class {
-            Class::Relayed => 40,
-            Class::Guess => 10,
-            Class::Sequential | Class::Block => 4,
-            _ if cell.condition.loss > 0.0 => 3,
-            _ => 1,
+            Class::Relayed => 100,
+            Class::Guess | Class::Sequential => 10,
+            Class::Block => 4,
+            _ if cell.condition.loss > 0.0 => 4,
+            Class::Clash => 2,
+            Class::Direct => 1,
         };
         self.seeds.div_ceil(part)
     }
@@ -187,6 +188,8 @@ impl Plan {
         let boxes = [cell.one.boxes.clone(), cell.other.boxes.clone()];
         let mut scenario = Scenario::pair(boxes, a, b, c).work(Work { ping: true, ..Work::default() });
         scenario.tunnels = cell.needs_tunnels();
+        // It is over when it has come to something: both sides are direct, or have given that up.
+        scenario.linger = Duration::ZERO;
         scenario.noise.loss = cell.condition.loss / 100.0;
         scenario
     }

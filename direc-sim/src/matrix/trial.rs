@@ -27,8 +27,7 @@ pub struct Sample {
     pub heard: Option<Duration>,
     /// When data went straight, the round trip being proven.
     pub moved: Option<Duration>,
-    /// Whether both sides were direct in the end, half a second after both had come to be so, or were so again soon after:
-    /// two packets lost in a row send a connection back to the relay for a moment.
+    /// Whether both sides were direct in the end, when all had come to something.
     pub direct: bool,
     /// Whether application data came back, by whatever path, and nothing happened that must not.
     pub works: bool,

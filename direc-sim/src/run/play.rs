@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use direc_core::{ConnectOptions, PathPolicy};
+use direc_core::{ConnectOptions, PathPolicy, Role};
 
 use super::Cast;
 use crate::{
     app::{Answer, Command, ConnLog, PeerHost, Work},
     nat::NatConfig,
-    scenario::{Trouble, Willing},
+    scenario::{Call, Trouble, Willing},
 };
 
 /// How long after all has been repaired everybody must be back: longer than any pause between two tries.
 const BACK: Duration = Duration::from_secs(150);
-/// How long a connection that lost packets have sent back to the relay may take to be direct again.
-const RETURN: Duration = Duration::from_secs(2);
+/// How long a connection that is direct at one end only may take to be so at both, or again.
+const BETWEEN: Duration = Duration::from_secs(2);
 /// How long a call may take then.
 const CALL: Duration = Duration::from_secs(60);
 /// How long saying good-bye may take: three of QUIC's probe timeouts, which are long on a bad path.
@@ -69,16 +69,18 @@ impl Cast<'_> {
     fn end(&self, limit: Duration) -> Duration {
         let Some(at) = self.settled_at else { return limit };
         let end = at.max(self.last_incident()) + self.scenario.linger;
-        limit.min(if self.is_sent_back() { end + RETURN } else { end })
+        limit.min(if self.is_between_paths() { end + BETWEEN } else { end })
     }
 
-    /// Whether a connection that was direct runs through the relay, though nothing has gone wrong: two packets lost in a
-    /// row do that.
-    fn is_sent_back(&self) -> bool {
-        let peers = self.peers.iter().filter_map(|&(host, _, _)| self.world.peer(host));
-        let mut logs = peers.flat_map(|peer| peer.app.connections().values());
-        let sent_back = |log: &ConnLog| log.direct_at().is_some() && log.path().is_some_and(|path| !path.is_direct());
-        self.scenario.incidents.is_empty() && logs.any(|log| !log.over() && sent_back(log))
+    /// Whether, with nothing that was to go wrong, a call that has gone direct runs through the relay at one of its ends:
+    /// still, or again, as two packets lost in a row bring about.
+    fn is_between_paths(&self) -> bool {
+        let relayed = |log: &ConnLog| !log.over() && !log.path().is_some_and(|path| path.is_direct());
+        let between = |(tag, call): (usize, &Call)| {
+            let caller = self.log(call.from, tag).filter(|log| log.direct_at().is_some());
+            caller.is_some_and(|log| relayed(log) || self.other_end(call).is_some_and(relayed))
+        };
+        self.scenario.incidents.is_empty() && self.scenario.calls.iter().enumerate().any(between)
     }
 
     /// Notes when all calls have come to what they come to.
@@ -193,5 +195,12 @@ impl Cast<'_> {
         let &(host, _, _) = self.peers.get(peer)?;
         let peer: &PeerHost = self.world.peer(host)?;
         peer.app.connections().values().find(|log| log.tag == Some(tag))
+    }
+
+    /// What became of a call at the peer that was called.
+    fn other_end(&self, call: &Call) -> Option<&ConnLog> {
+        let (&(_, _, from), &(host, _, _)) = (self.peers.get(call.from)?, self.peers.get(call.to)?);
+        let logs = self.world.peer(host)?.app.connections().values();
+        logs.filter(|log| log.role == Some(Role::P4) && log.peer == Some(from)).last()
     }
 }

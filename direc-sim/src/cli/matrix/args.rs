@@ -16,8 +16,9 @@ direc-sim matrix: every NAT against every NAT, over many seeds, against the orac
 
 usage: direc-sim matrix [OPTIONS]     exit 1 if a cell misses its limit
 
-  --seeds N            how many seeds a cell (default 1000); a third with loss, a quarter where ports are
-                       predicted, a tenth where they are guessed, a fortieth where the oracle sees no direct path
+  --seeds N            how many seeds a cell (default 1000); half of them past a box that an early packet angers, a
+                       quarter with loss and where a port is in a block, a tenth where it is predicted or guessed, a
+                       hundredth where the oracle sees no direct path
   --seed S             the first one (default 1)
   --kinds A,B,C        only these NATs (see `direc-sim --help`, BOXES)
   --loss P,P           packets lost, per cent (default 0,5)
