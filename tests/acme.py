@@ -120,8 +120,9 @@ class Authority:
             "certificateValidityPeriod": seconds,
         }}), encoding="utf-8")
 
-    def start(self):
-        self.program = Program("pebble", "-config", self.file, PEBBLE_VA_NOSLEEP="1", PEBBLE_WFE_NONCEREJECT="20")
+    def start(self, rejects="20"):
+        """It rejects so many nonces of a hundred, good ones too."""
+        self.program = Program("pebble", "-config", self.file, PEBBLE_VA_NOSLEEP="1", PEBBLE_WFE_NONCEREJECT=rejects)
         for port in (self.port, self.manage):
             until_taken(port)
         return self
@@ -253,7 +254,7 @@ def renewed(lab, tls, pinned):
 
 def unseen(lab, tls):
     """Authorities that do not get as far."""
-    authority = Authority(lab.folder, tls, free_port(), 86_400).start()
+    authority = Authority(lab.folder, tls, free_port(), 86_400).start(rejects="0")
     relay, _ = lab.relay(lab.with_acme, acme=f"directory = '{authority.directory}'\nca = '{tls}'")
     why = relay.said("no new certificate")
     check("it does not see this relay at TCP port 443 of localhost" in why, f"a host that leads elsewhere is named: {why}")

@@ -7,8 +7,8 @@
 The laboratory is not part of this repository; it is a program with the calling convention of `natlab run` (JSON lines
 out) and `natlab selftest` (the textbook: what plain punching reaches) that needs root. A pair is direct if a ping of
 the client's was answered on a direct path and the laboratory itself has seen a packet that came neither from the relay
-nor from the host's own gateway; relayed if pings were answered within the time in which ports may be guessed, none of
-them directly; otherwise nothing came through. Pairs in which an early packet may do harm are run --rounds times.
+nor from the host's own gateway; relayed if pings were answered within the time in which ports may be guessed (some, where
+the two have no way in common), none of them directly; otherwise nothing came through. Pairs in which an early packet may do harm are run --rounds times.
 
 Several laboratories run side by side (--jobs). Results are kept as they come, one JSON object a line: what is in
 --results already is not run again.
@@ -43,7 +43,7 @@ DELICATE = {("clash", "easy"), ("easy", "clash"), ("clash", "clash"), ("easy+ban
 INTERVAL_MS, PINGS = 100, 120
 # Where the two have no way in common, there is nothing to wait for.
 FEW_PINGS = 20
-# As long as a peer may take to be ready: it never is where UDP does not pass.
+# As long as a peer may take to be ready.
 READY_S = 12
 TIMEOUT_S = 40
 # Types without IPv4, and without UDP.

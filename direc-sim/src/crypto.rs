@@ -10,7 +10,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::rng::{Purpose, Rng};
 use ring::digest;
 use rustls::{
     Error, KeyLog, NamedGroup, PeerMisbehaved,
@@ -18,6 +17,8 @@ use rustls::{
         ActiveKeyExchange, CryptoProvider, GetRandomFailed, SecureRandom, SharedSecret, SupportedKxGroup, ring as tls,
     },
 };
+
+use crate::rng::{Purpose, Rng};
 
 thread_local! {
     static GENERATOR: RefCell<Option<Rng>> = const { RefCell::new(None) };

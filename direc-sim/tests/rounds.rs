@@ -67,7 +67,6 @@ fn a_carriers_block_of_ports_is_found_by_a_few_sockets() {
     }
 }
 
-/// With a delay of the relay's P4's packets come before P2 has punched: the clash that it was meant against.
 /// What the matrix found: in these runs the ports of two sockets look as if the NAT counted, and a round was lost by that.
 #[test]
 fn ports_of_one_block_that_are_close_by_chance_are_not_taken_for_a_row() {
@@ -81,6 +80,7 @@ fn ports_of_one_block_that_are_close_by_chance_are_not_taken_for_a_row() {
     }
 }
 
+/// With a delay of the relay's P4's packets come before P2 has punched: the clash that it was meant against.
 #[test]
 fn after_a_clash_fresh_sockets_meet() {
     for boxes in [["clash", "easy"], ["clash", "clash"]] {

@@ -111,11 +111,13 @@ pub(crate) fn store(path: &Path, text: &str) -> Result<(), KeyFileError> {
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), KeyFileError> {
     make_folder_of(path)?;
     let draft = draft_path(path)?;
-    write_new(&draft, text.as_bytes()).map_err(|error| at(&draft, "cannot write", error))?;
-    fs::rename(&draft, path).map_err(|error| {
+    let placed = write_new(&draft, text.as_bytes())
+        .map_err(|error| at(&draft, "cannot write", error))
+        .and_then(|()| fs::rename(&draft, path).map_err(|error| at(path, "cannot replace", error)));
+    if placed.is_err() {
         let _ = fs::remove_file(&draft);
-        at(path, "cannot replace", error)
-    })
+    }
+    placed
 }
 
 /// Makes a file with an ECDSA key as TLS and ACME have them, unless there is one.

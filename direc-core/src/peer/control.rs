@@ -49,9 +49,9 @@ pub(super) fn slot(index: usize) -> u32 {
 
 /// Introductions that P3 may have open towards this peer at once, as streams: as many as a peer has sessions.
 const MAX_OFFER_STREAMS: u32 = super::MAX_SESSIONS as u32;
-/// At first: quinn-proto keeps a place for each, used or not. Twice as many as offers may wait for one peer's answer, so
-/// that P3, which is allowed more whenever half of them are open, never lacks one.
-pub(super) const FIRST_OFFER_STREAMS: u32 = 32;
+/// At first: quinn-proto keeps a place for each, used or not. As many as relays keep introductions for one peer by default:
+/// offers to who accepts anybody come in any number at once, and one without a stream is refused.
+pub(super) const FIRST_OFFER_STREAMS: u32 = 1024;
 
 /// What the control connection has to tell.
 pub(super) enum ControlEvent {

@@ -37,14 +37,15 @@ use challenge::{Challenges, Resolver};
 use error::AcmeError;
 use session::Session;
 
-/// All that an order takes: what authorities need minutes for at the most, and some to spare.
+/// For an order as a whole: authorities need some minutes at most.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Pauses between orders that fail are doubled up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// The wall clock may be set, and the machine may sleep: it is looked at this often.
 const LOOK: Duration = Duration::from_secs(600);
-/// An authority whose certificates are as good as over when they come is not asked more often.
-const SHORTEST_USE: Duration = Duration::from_secs(10);
+/// A certificate is used for a third of its time before another is ordered, whatever this machine's clock makes of it, within
+/// these bounds: authorities give few.
+const USE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(3 * 86_400)];
 
 /// How a relay has its TLS key certified by an ACME authority.
 ///
@@ -82,6 +83,19 @@ impl AcmeOptions {
         self.doubt(&key).is_none().then_some(key)
     }
 
+    /// The certificate that has come for this key. It is kept if it is the key's, since authorities do not give many, and
+    /// good for nothing so far if peers would not believe it.
+    fn take(&self, chain: &str, private: PrivateKeyDer<'static>) -> Result<(HttpsKey, Validity), AcmeError> {
+        let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|_| AcmeError::Useless("it is no PEM".into()))?;
+        let key = HttpsKey::new(certificates, private).map_err(AcmeError::unfit)?;
+        let valid = key.validity().ok_or_else(|| AcmeError::Useless("it does not say when it is valid".into()))?;
+        if let Err(error) = replace(&self.certificate_file(), chain) {
+            log::warn!("the certificate is lost with this process: {error}");
+        }
+        self.doubt(&key).map_or(Ok((key, valid)), |doubt| Err(AcmeError::Useless(doubt)))
+    }
+
     /// Why peers would not believe this certificate.
     fn doubt(&self, key: &HttpsKey) -> Option<String> {
         self.hosts.iter().find_map(|host| key.doubt(Some(host)))
@@ -116,14 +130,14 @@ pub(crate) struct Acme {
 impl Acme {
     /// What is `current` gives way to the certificate that was kept, if there is one.
     pub(crate) fn new(
-        options: AcmeOptions,
+        mut options: AcmeOptions,
         current: Arc<CurrentKey>,
         tell: impl Fn(&RelayNews) + Send + 'static,
     ) -> Self {
+        options.hosts.iter_mut().for_each(|host| host.make_ascii_lowercase());
         let kept = options.kept();
         kept.iter().for_each(|key| current.replace(key));
-        let due =
-            kept.and_then(|key| key.validity()).map_or_else(SystemTime::now, |(from, until)| renewal(from, until));
+        let due = kept.and_then(|key| key.validity()).map_or_else(SystemTime::now, renewal);
         Self { options, current, challenges: Arc::default(), due, tell: Box::new(tell) }
     }
 
@@ -140,45 +154,61 @@ impl Acme {
         let (mut due, mut pause) = (self.due, Duration::ZERO);
         loop {
             until(due).await;
-            let ordered = within(PATIENCE, self.order()).await.unwrap_or(Err(AcmeError::Slow { after: PATIENCE }));
-            due = match ordered {
-                Ok((key, [from, until])) => {
+            let certified = within(PATIENCE, self.certify()).await;
+            match certified.unwrap_or(Err(AcmeError::Slow { after: PATIENCE })) {
+                Ok((key, valid)) => {
                     self.current.replace(&key);
-                    (self.tell)(&RelayNews::Certified { hosts: self.options.hosts.clone(), until });
-                    pause = Duration::ZERO;
-                    renewal(from, until).max(SystemTime::now() + SHORTEST_USE)
+                    (self.tell)(&RelayNews::Certified { hosts: self.options.hosts.clone(), until: valid.1 });
+                    (due, pause) = (renewal(valid), Duration::ZERO);
+                    Timer::after(use_of(valid)).await;
                 }
                 Err(error) => {
                     pause = (pause * 2).min(LONGEST_PAUSE).max(error.pause());
                     let (authority, why) = (self.options.directory.clone(), error.to_string());
                     (self.tell)(&RelayNews::NotCertified { authority, why, again: pause });
-                    SystemTime::now() + pause
+                    self.rest(pause).await;
                 }
-            };
+            }
         }
     }
 
-    /// A certificate, which is kept, and when it is valid.
-    async fn order(&self) -> Result<(HttpsKey, [SystemTime; 2]), AcmeError> {
+    /// A certificate, and when it is valid: the one that is kept, or a new one.
+    async fn certify(&self) -> Result<(HttpsKey, Validity), AcmeError> {
+        match self.kept().await {
+            Some(kept) => Ok(kept),
+            None => self.order().await,
+        }
+    }
+
+    /// The certificate that is kept, unless it is to be renewed. It may have become good since it came: clocks are set.
+    async fn kept(&self) -> Option<(HttpsKey, Validity)> {
+        let options = self.options.clone();
+        let key = blocking::unblock(move || options.kept()).await?;
+        let valid = key.validity()?;
+        (SystemTime::now() < renewal(valid)).then_some((key, valid))
+    }
+
+    /// Waits, by a clock that nobody sets; but no longer than until the certificate that is kept is good.
+    async fn rest(&self, pause: Duration) {
+        let mut left = pause;
+        while !left.is_zero() {
+            let step = left.min(LOOK);
+            Timer::after(step).await;
+            left -= step;
+            if self.kept().await.is_some() {
+                break;
+            }
+        }
+    }
+
+    /// A new certificate, which is kept.
+    async fn order(&self) -> Result<(HttpsKey, Validity), AcmeError> {
         let options = self.options.clone();
         let Means { tls, account, private } = blocking::unblock(move || Means::from_files(&options)).await?;
-        let options = &self.options;
+        let options = self.options.clone();
         let mut session = Session::open(tls, &options.directory, account, &options.contact).await?;
         let chain = order::certificate(&mut session, &options.hosts, &private, &self.challenges).await?;
-        let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.map_err(|_| AcmeError::Useless("it is no PEM".into()))?;
-        let key = HttpsKey::new(certificates, private).map_err(AcmeError::unfit)?;
-        let (from, until) =
-            key.validity().ok_or_else(|| AcmeError::Useless("it does not say when it is valid".into()))?;
-        if let Some(doubt) = options.doubt(&key) {
-            return Err(AcmeError::Useless(doubt));
-        }
-        let file = options.certificate_file();
-        if let Err(error) = blocking::unblock(move || replace(&file, &chain)).await {
-            // Good it is all the same, and authorities do not give many.
-            log::warn!("the certificate is lost with this process: {error}");
-        }
-        Ok((key, [from, until]))
+        blocking::unblock(move || options.take(&chain, private)).await
     }
 }
 
@@ -206,9 +236,18 @@ impl fmt::Debug for Acme {
     }
 }
 
+/// From when until when a certificate is valid.
+type Validity = (SystemTime, SystemTime);
+
 /// After two thirds of the certificate's time, as authorities advise: the last third is for what may go wrong.
-fn renewal(from: SystemTime, until: SystemTime) -> SystemTime {
+fn renewal((from, until): Validity) -> SystemTime {
     until - until.duration_since(from).unwrap_or_default() / 3
+}
+
+/// How long it is used at least.
+fn use_of((from, until): Validity) -> Duration {
+    let [least, most] = USE;
+    (until.duration_since(from).unwrap_or_default() / 3).clamp(least, most)
 }
 
 /// Waits for a time of day.
@@ -261,7 +300,34 @@ mod tests {
     fn a_certificate_is_renewed_when_a_third_of_its_time_is_left() {
         let day = Duration::from_secs(86_400);
         let from = SystemTime::UNIX_EPOCH + 20_000 * day;
-        assert_eq!(renewal(from, from + 90 * day), from + 60 * day);
-        assert_eq!(renewal(from, from), from);
+        assert_eq!(renewal((from, from + 90 * day)), from + 60 * day);
+        assert_eq!(renewal((from, from)), from);
+    }
+
+    #[test]
+    fn a_certificate_is_used_for_a_while_even_if_it_is_over_by_this_machines_clock() {
+        let (from, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(86_400));
+        assert_eq!(use_of((from, from + 90 * day)), 3 * day);
+        assert_eq!(use_of((from, from + 6 * day)), 2 * day);
+        assert_eq!(use_of((from, from)), Duration::from_secs(5));
+    }
+
+    /// What is valid from tomorrow on: this machine's clock may be a day behind.
+    #[test]
+    fn a_certificate_that_is_not_believed_is_kept_all_the_same_and_one_of_another_key_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = options(folder.path());
+        HttpsKey::load_or_create(&here.key, "relay.example").unwrap();
+        let pair = rcgen::KeyPair::try_from(&private_key(&here.key).unwrap()).unwrap();
+        let mut params = rcgen::CertificateParams::new(here.hosts.clone()).unwrap();
+        params.not_before = time::OffsetDateTime::now_utc() + time::Duration::days(1);
+        let key = || private_key(&here.key).unwrap();
+        let of_another = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+        assert!(here.take(&of_another, key()).is_err() && !here.certificate_file().exists());
+        let early = params.self_signed(&pair).unwrap().pem();
+        let error = here.take(&early, key()).unwrap_err();
+        assert!(error.to_string().contains("it is not valid before "), "{error}");
+        assert!(error.pause() >= Duration::from_secs(86_400), "another would be no better");
+        assert_eq!(fs::read_to_string(here.certificate_file()).unwrap(), early);
     }
 }

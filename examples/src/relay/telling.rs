@@ -50,7 +50,8 @@ pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
             #[cfg(feature = "acme")]
             RelayNews::NotCertified { authority, why, again } => {
                 let text = format!("no new certificate from {authority}: {why}; asking again in {}", spoken(again));
-                let fields = || json!({"event": "not_certified", "authority": authority, "reason": why});
+                let fields =
+                    || json!({"event": "not_certified", "authority": authority, "reason": why, "again_ms": ms(again)});
                 record(out, "error", &text, fields);
             }
             RelayNews::Step(step) => log::debug!("{} {} {}", step.role, step.step, step.step.what()),

@@ -77,6 +77,8 @@ pub(super) enum AcmeError {
     Slow { after: Duration },
     /// What came is no certificate that peers would believe.
     Useless(String),
+    /// The same, when the authority had already been told to certify, and may have.
+    Late(Box<Self>),
     /// A key file cannot be read.
     File(HttpsKeyError),
     /// A file cannot be written.
@@ -106,6 +108,9 @@ impl AcmeError {
     pub(super) fn pause(&self) -> Duration {
         match self {
             Self::Reach(_) | Self::Foreign { .. } | Self::Slow { .. } | Self::Randomness => SHORT,
+            // Another one would be no better, and authorities give few.
+            Self::Useless(_) => LONGEST,
+            Self::Late(error) => error.pause().max(LONG),
             Self::Refused { status: 500.., wait, .. } => wait.unwrap_or_default().clamp(SHORT, LONGEST),
             Self::Refused { problem, .. } if problem.is("badNonce") => SHORT,
             Self::Refused { wait, .. } => wait.unwrap_or_default().clamp(LONG, LONGEST),
@@ -136,6 +141,7 @@ impl fmt::Display for AcmeError {
             }
             Self::Order(problem) => write!(f, "the order came to nothing: {problem}"),
             Self::Slow { after } => write!(f, "nothing came of the order within {} min", after.as_secs() / 60),
+            Self::Late(error) => write!(f, "{error}"),
             Self::Useless(why) => write!(f, "the certificate that came cannot be used: {why}"),
             Self::File(error) => write!(f, "{error}"),
             Self::Store(error) => write!(f, "{error}"),
@@ -159,7 +165,7 @@ fn reach_words(error: &HttpsError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         HttpsError::NoRoots => f.write_str("this machine trusts no certificate authority: install its ca-certificates"),
         HttpsError::Http(why) => write!(f, "what answers there is no ACME authority: {}", shown(why)),
-        other => write!(f, "{other}"),
+        other => f.write_str(&shown(&other.to_string())),
     }
 }
 

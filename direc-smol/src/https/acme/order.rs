@@ -69,16 +69,22 @@ pub(super) async fn certificate(
         authorize(session, authorization, hosts, challenges).await?;
     }
     let settled = |order: &Order| !matches!(order.status, Status::Pending | Status::Processing);
-    let mut order = session.settled("order", &url, settled).await?;
+    let order = session.settled("order", &url, settled).await?;
+    let certified = certified(session, &url, order, request).await;
+    certified.map_err(|error| AcmeError::Late(Box::new(error)))
+}
+
+/// The certificate of an order that lacks nothing but the signing request.
+async fn certified(session: &mut Session, url: &str, mut order: Order, request: String) -> Result<String, AcmeError> {
     if order.status == Status::Ready {
         session.post("signing request", &order.finalize, Some(&json!({ "csr": request }))).await?;
         let settled = |order: &Order| !matches!(order.status, Status::Ready | Status::Processing);
-        order = session.settled("order", &url, settled).await?;
+        order = session.settled("order", url, settled).await?;
     }
     let Some(certificate) = order.certificate.filter(|_| order.status == Status::Valid) else {
         return Err(AcmeError::Order(order.error.unwrap_or_default()));
     };
-    let reply = session.post("certificate", &certificate, None).await?;
+    let reply = session.look("certificate", &certificate).await?;
     String::from_utf8(reply.body).map_err(|_| AcmeError::foreign("certificate", "it is no text"))
 }
 

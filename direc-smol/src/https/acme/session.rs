@@ -15,6 +15,8 @@ use super::{
 
 /// Requests with a number that the authority did not like are repeated with another (RFC 8555, section 6.5).
 const TRIES: u32 = 5;
+/// What can be read again is tried so often, if the authority does not answer.
+const LOOKS: u32 = 3;
 /// Before something is looked at again, unless the authority says how long; doubled up to the last.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_secs(30);
@@ -97,9 +99,20 @@ impl Session {
         }
     }
 
-    /// What is at this URL.
+    /// What is at this URL. A connection that breaks is no reason to begin an order anew.
+    pub(super) async fn look(&mut self, what: &'static str, url: &str) -> Result<Reply, AcmeError> {
+        for _ in 1..LOOKS {
+            match self.post(what, url, None).await {
+                Err(AcmeError::Reach(_)) => Timer::after(FIRST_LOOK).await,
+                looked => return looked,
+            };
+        }
+        self.post(what, url, None).await
+    }
+
+    /// The same, understood.
     pub(super) async fn get<T: DeserializeOwned>(&mut self, what: &'static str, url: &str) -> Result<T, AcmeError> {
-        read(what, &self.post(what, url, None).await?)
+        read(what, &self.look(what, url).await?)
     }
 
     /// What is at this URL, as soon as that is `done`.
@@ -111,7 +124,7 @@ impl Session {
     ) -> Result<T, AcmeError> {
         let mut pause = FIRST_LOOK;
         loop {
-            let reply = self.post(what, url, None).await?;
+            let reply = self.look(what, url).await?;
             let found = read(what, &reply)?;
             if done(&found) {
                 return Ok(found);

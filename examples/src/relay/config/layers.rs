@@ -102,7 +102,8 @@ impl Layers {
     fn set(&mut self, path: &[String], value: Value, from: &str) -> Result<(), Failure> {
         let wrong = |why: &str| Failure::Usage(format!("{from}: {}: {why}", path.join(".")));
         alone(path, value.clone()).map_err(|why| wrong(&plain(&why)))?;
-        if !cfg!(feature = "acme") && matches!(path, [table, _] if table == "acme") {
+        let nothing = matches!(&value, Value::Table(table) if table.is_empty());
+        if !cfg!(feature = "acme") && !nothing && path.first().is_some_and(|table| table == "acme") {
             return Err(wrong("this relay has been built without ACME; build it with --features acme"));
         }
         merge(&mut self.0, single(path, value));
@@ -251,6 +252,9 @@ mod tests {
         let variable = ("DIREC_RELAY_ACME_HOSTS".to_owned(), "['relay.example']".to_owned());
         let wrong = Layers::default().environment([variable]).unwrap_err().to_string();
         assert_eq!(wrong, format!("DIREC_RELAY_ACME_HOSTS '['relay.example']': {words}"));
+        let whole = ("DIREC_RELAY_ACME".to_owned(), "{hosts = ['relay.example']}".to_owned());
+        let wrong = Layers::default().environment([whole]).unwrap_err().to_string();
+        assert!(wrong.contains("built without ACME"), "{wrong}");
         Layers::default().text("[acme]", "relay.toml").unwrap();
     }
 
