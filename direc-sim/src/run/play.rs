@@ -200,7 +200,7 @@ impl Cast<'_> {
     /// What became of a call at the peer that was called.
     fn other_end(&self, call: &Call) -> Option<&ConnLog> {
         let (&(_, _, from), &(host, _, _)) = (self.peers.get(call.from)?, self.peers.get(call.to)?);
-        let logs = self.world.peer(host)?.app.connections().values();
-        logs.filter(|log| log.role == Some(Role::P4) && log.peer == Some(from)).last()
+        let mut logs = self.world.peer(host)?.app.connections().values();
+        logs.rfind(|log| log.role == Some(Role::P4) && log.peer == Some(from))
     }
 }
