@@ -39,8 +39,8 @@ pub fn markdown(matrix: &Matrix<'_>) -> String {
     let (seed, seeds) = (matrix.plan.seed, matrix.plan.seeds);
     let mut out = format!(
         "# Every NAT against every NAT\n\nWritten by `direc-sim matrix --markdown`, seeds from {seed} on, {seeds} a cell \
-         (fewer with loss, where ports are predicted or guessed, and where there is nothing to find); [the same as a page \
-         to look at](matrix.html). Time to direct: from the call until P2 has authenticated a packet that came straight \
+         (fewer with loss, past a box that an early packet angers, where ports are predicted or guessed, and where there \
+         is nothing to find); [the same as a page to look at](matrix.html). Time to direct: from the call until P2 has authenticated a packet that came straight \
          from P4. One-way delays are drawn by the seed, 5 to 80 ms to the relay, unless the command said otherwise. What \
          the names mean stands on the page, and in `direc-sim --help`.\n\n{NOTE} Intervals are at 95 % \
          confidence.\n\n"
