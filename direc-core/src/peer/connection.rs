@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, Side, StreamId, VarInt, WriteError};
 
 use super::{Peer, session::Session};
-use crate::{ConnId, NodeId, Path, PathReason, PathStatus, Role};
+use crate::{ConnId, NodeId, Path, PathReason, PathStatus, Role, quic::receive::Receiving};
 
 /// One connection to another peer, borrowed for a few calls.
 ///
@@ -88,9 +88,13 @@ impl<'a> Connection<'a> {
         if self.sends(id) { self.quic() } else { None }
     }
 
-    /// The QUIC connection, if this side receives on the stream.
-    fn receiving(&mut self, id: StreamId) -> Option<&mut quinn_proto::Connection> {
-        if self.receives(id) { self.quic() } else { None }
+    /// The QUIC connection and the receive side of its streams, if this side receives on this one.
+    fn receiving(&mut self, id: StreamId) -> Option<(&mut quinn_proto::Connection, &mut Receiving)> {
+        if !self.receives(id) {
+            return None;
+        }
+        self.peer.touch(self.conn);
+        self.peer.sessions.get_mut(&self.conn)?.streams()
     }
 
     /// Opens a stream; `None` at the other side's limit, until `StreamEvent::Available`.
@@ -145,14 +149,10 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// `Blocked` until `StreamEvent::Readable`; `Reset` if the other side abandoned it.
     pub fn read(&mut self, id: StreamId, max: usize) -> Result<Option<Bytes>, ReadError> {
-        let Some(quic) = self.receiving(id) else { return Ok(None) };
-        let mut stream = quic.recv_stream(id);
-        // A stream that has ended before has nothing more to say.
-        let Ok(mut chunks) = stream.read(true) else { return Ok(None) };
-        let chunk = chunks.next(max);
-        // Credit for the other side goes out with the next poll, which follows every read.
-        let _ = chunks.finalize();
-        chunk.map(|chunk| chunk.map(|chunk| chunk.bytes))
+        match self.receiving(id) {
+            Some((quic, receiving)) => receiving.read(quic, id, max),
+            None => Ok(None),
+        }
     }
 
     /// Wants no more of a stream that is being received.
@@ -161,7 +161,7 @@ impl<'a> Connection<'a> {
     /// [`ClosedStream`] if it has ended already.
     pub fn stop(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
         match self.receiving(id) {
-            Some(quic) => quic.recv_stream(id).stop(code),
+            Some((quic, receiving)) => receiving.stop(quic, id, code),
             None => Ok(()),
         }
     }

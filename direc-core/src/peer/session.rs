@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig, StreamId, VarInt};
+use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig, StreamEvent, StreamId, VarInt};
 
 pub(super) use attachments::Attachment;
 use attachments::Attachments;
@@ -38,6 +38,7 @@ use crate::{
         self, Handle, Quic,
         config::{endpoint, peer_transport},
         controller::Ledger,
+        receive::Receiving,
         tls::ALPN_PEER,
     },
     rng::Rng,
@@ -87,6 +88,7 @@ pub(super) struct Session {
     options: ConnectOptions,
     quic: Quic,
     handle: Option<Handle>,
+    receiving: Receiving,
     ledger: Arc<Ledger>,
     paths: Paths,
     /// A ping whose answer the data waits for.
@@ -178,6 +180,7 @@ impl Session {
             options,
             quic: Quic::new(endpoint(slot(id), &shared.cids, &mut rng), server),
             handle: None,
+            receiving: Receiving::new(&shared.transport),
             ledger,
             paths: Paths::new(ctx.now, role, options.policy, shared.techniques, rng.fork()),
             nudge: None,
@@ -311,9 +314,23 @@ impl Session {
 
     /// Drives QUIC and passes on what it says.
     pub(super) fn drive(&mut self, ctx: &mut Context<'_>) {
-        while let Some((_, event)) = self.quic.poll_event(ctx.now) {
-            self.on_event(event, ctx);
+        loop {
+            while let Some((_, event)) = self.quic.poll_event(ctx.now) {
+                self.on_event(event, ctx);
+            }
+            let Some(connection) = self.handle.and_then(|handle| self.quic.get(handle)) else { return };
+            if !self.receiving.look(connection) {
+                return;
+            }
+            if let Some((quic, receiving)) = self.streams() {
+                receiving.relieve(quic);
+            }
         }
+    }
+
+    /// The QUIC connection, which is then driven and polled again, and the receive side of its streams.
+    pub(super) fn streams(&mut self) -> Option<(&mut Connection, &mut Receiving)> {
+        Some((self.quic.get_mut(self.handle?)?, &mut self.receiving))
     }
 
     fn on_event(&mut self, event: Event, ctx: &mut Context<'_>) {
@@ -322,7 +339,12 @@ impl Session {
             Event::HandshakeDataReady => {}
             Event::Connected => self.on_connected(ctx),
             Event::ConnectionLost { reason } => self.on_lost(&reason, ctx),
-            Event::Stream(event) => ctx.events.push_back(PeerEvent::Stream { conn, event }),
+            Event::Stream(event) => {
+                if let StreamEvent::Readable { id } = event {
+                    self.receiving.on_readable(id);
+                }
+                ctx.events.push_back(PeerEvent::Stream { conn, event });
+            }
             Event::DatagramReceived => ctx.events.push_back(PeerEvent::DatagramReceived { conn }),
             Event::DatagramsUnblocked => ctx.events.push_back(PeerEvent::DatagramsUnblocked { conn }),
         }

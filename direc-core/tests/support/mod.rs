@@ -64,6 +64,40 @@ pub struct Packet {
     pub bytes: Vec<u8>,
 }
 
+/// Packets get lost, and overtake each other.
+pub struct Weather {
+    pub dice: Dice,
+    /// Of 1,000 packets so many are lost, and so many late, by up to so much.
+    pub lost: u64,
+    pub late: u64,
+    pub by: Duration,
+}
+
+impl Weather {
+    /// How much later than others a packet arrives; `None` if it never does.
+    fn delays(&mut self) -> Option<Duration> {
+        match self.dice.below(1000) {
+            n if n < self.lost => None,
+            n if n < self.lost + self.late => Some(self.by * self.dice.below(100) as u32 / 100),
+            _ => Some(Duration::ZERO),
+        }
+    }
+}
+
+/// Chance that repeats itself (splitmix64).
+#[derive(Clone, Copy, Debug)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
 pub struct World {
     pub hosts: Vec<Host>,
     pub now: Instant,
@@ -76,6 +110,8 @@ pub struct World {
     pub blocked_ports: Vec<u16>,
     /// Relays that pass nothing on, whatever they say.
     pub swallowing: Vec<usize>,
+    /// What becomes of packets on the way, if not all of them arrive in order.
+    pub weather: Option<Weather>,
     /// By arrival, then in the order sent.
     pub in_flight: BTreeMap<(Instant, u64), Packet>,
     sequence: u64,
@@ -117,6 +153,7 @@ impl World {
             cut: Vec::new(),
             blocked_ports: Vec::new(),
             swallowing: Vec::new(),
+            weather: None,
             in_flight: BTreeMap::new(),
             sequence: 0,
         }
@@ -207,7 +244,13 @@ impl World {
         if cut || swallowed || self.blocked_ports.contains(&to.port()) {
             return;
         }
-        let delay = self.delays.get(&(from.min(target), from.max(target))).copied().unwrap_or(ms(1));
+        let mut delay = self.delays.get(&(from.min(target), from.max(target))).copied().unwrap_or(ms(1));
+        if let Some(weather) = &mut self.weather {
+            match weather.delays() {
+                Some(later) => delay += later,
+                None => return,
+            }
+        }
         self.sequence += 1;
         self.in_flight.insert((self.now + delay, self.sequence), Packet { target, port, source, bytes });
     }

@@ -131,7 +131,14 @@ impl Session {
         ctx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         match self.quic.handle_datagram(ctx.now, virtual_address(slot(self.id)), ecn, packet) {
-            Handled::Connection(_) | Handled::Replied => Ok(()),
+            Handled::Connection(handle) => {
+                // The rest of a batch would come before the next drive.
+                if self.quic.get(handle).is_some_and(|connection| self.receiving.is_due(connection)) {
+                    self.drive(ctx);
+                }
+                Ok(())
+            }
+            Handled::Replied => Ok(()),
             Handled::Dropped(reason) => Err(reason),
             Handled::Incoming(incoming) if self.role == Role::P4 && self.handle.is_none() => {
                 self.handle = self.quic.accept(ctx.now, *incoming, None);
