@@ -169,9 +169,14 @@ pub struct Transport {
     pub max_bi_streams: u32,
     /// Unidirectional streams the other side may have open at once. 256.
     pub max_uni_streams: u32,
-    /// Bytes a stream may have in flight towards this side. 4 MiB.
+    /// Bytes that a stream may have in flight towards this side, or unread here. 4 MiB.
+    ///
+    /// A stream of many small writes that nobody reads may exceed it, up to `window`.
     pub stream_window: u32,
-    /// Bytes a connection may have in flight towards this side. 16 MiB.
+    /// Bytes that all streams of a connection may have in flight towards this side, or unread here. 16 MiB.
+    ///
+    /// One `stream_window` and 64 KiB more may come. Unread bytes take up to 1.5 times their number in memory; where the system hands over joined
+    /// datagrams (GRO), a few of them keep in memory all those that they came with, up to 64 KiB.
     pub window: u32,
     /// Bytes of datagrams kept for the application before the oldest are dropped; 0 turns datagrams off. 1 MiB.
     pub datagram_buffer: usize,

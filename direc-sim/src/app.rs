@@ -61,10 +61,21 @@ impl Work {
 /// Bytes that are sent for some time, however many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Bits a second that come up for sending, like a live picture's; as fast as it goes if `None`.
-    pub rate: Option<u64>,
+    /// How they come up for sending.
+    pub pace: Pace,
     /// For how long, from the start of the work.
     pub lasts: Duration,
+}
+
+/// How a flow's bytes come up for sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as they are taken.
+    Full,
+    /// So many bits a second, like a live picture's.
+    Rate(u64),
+    /// Writes of these lengths, one after the other, each sent at once: a message, its header and its trailer.
+    Parts([u16; 3]),
 }
 
 /// Something an application does at its time.
@@ -103,6 +114,8 @@ pub struct App {
     answer: Answer,
     /// What to do with connections that others made to this peer.
     serve: Work,
+    /// How often what others send is read; at once if `None`.
+    reads_every: Option<Duration>,
     agenda: Vec<(Instant, Command)>,
     conns: BTreeMap<ConnId, ConnLog>,
     streams: BTreeMap<ConnId, Streams>,
@@ -125,6 +138,7 @@ impl App {
             epoch,
             answer,
             serve,
+            reads_every: None,
             agenda: Vec::new(),
             conns: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -135,6 +149,12 @@ impl App {
             tunnels: VecDeque::new(),
             doubts: Vec::new(),
         }
+    }
+
+    /// The same, which reads what others send to it on unidirectional streams only so often; at once if `None`.
+    #[must_use]
+    pub fn reading_every(self, reads_every: Option<Duration>) -> Self {
+        Self { reads_every, ..self }
     }
 
     /// What came of each connection so far.
@@ -243,9 +263,12 @@ impl PeerHost {
 
     fn start(&mut self, at: Duration, conn: ConnId, work: Work) {
         let Some(mut connection) = self.peer.connection(conn) else { return };
-        let (streams, log) = (self.app.streams.entry(conn).or_default(), self.app.conns.entry(conn).or_default());
+        let reads_every = self.app.reads_every;
+        let new = || Streams::reading(reads_every, at);
+        let (streams, log) =
+            (self.app.streams.entry(conn).or_insert_with(new), self.app.conns.entry(conn).or_default());
         streams.start(&mut connection, log, at, work);
-        if work.flow.is_some() {
+        if work.flow.is_some() || reads_every.is_some() {
             self.app.ticks.insert(conn, at);
         }
     }

@@ -170,7 +170,7 @@ impl<'a> Cast<'a> {
         config.renewable = vec![true; config.relays.len()];
         config.key_log = keep.bytes.then(|| Arc::new(self.secrets.clone()) as _);
         let peer = Peer::new(config, rng.key(), self.world.instant()).map_err(|e| SetUpError(e.to_string()))?;
-        let app = App::new(self.world.epoch(), answer, side.serve);
+        let app = App::new(self.world.epoch(), answer, side.serve).reading_every(side.reads_every);
         let port = PEER_PORT + u16::try_from(number).unwrap_or(0);
         let host = self.world.add_host(site, &name, &[(Link::Main, port)], Box::new(PeerHost { peer, app }));
         if self.scenario.tunnels {

@@ -42,6 +42,8 @@ pub struct Side {
     pub willing: Willing,
     /// What it does with connections that others made to it, besides echoing.
     pub serve: Work,
+    /// How often it reads what others send on unidirectional streams; at once if `None`.
+    pub reads_every: Option<Duration>,
     /// What it is behind on the other network that it [roams](Trouble::Roam) to: the same boxes as at home if `None`.
     /// Distances and access links are as at home.
     pub elsewhere: Option<Vec<NatConfig>>,
@@ -62,6 +64,7 @@ impl Side {
             down: LinkConfig::default(),
             willing: Willing::Everybody,
             serve: Work::default(),
+            reads_every: None,
             elsewhere: None,
             home_of: None,
             carrier_of: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use direc_sim::{
     Outcome, Scenario,
-    app::{ConnLog, Flow, Work},
+    app::{ConnLog, Flow, Pace, Work},
     json::hex,
     nat::{NatConfig, stack},
     oracle::{Verdict, verdict},
@@ -60,7 +60,7 @@ fn scenario(places: [u8; 6], faults: &[[u8; 4]]) -> Scenario {
     scenario.relays = 1 + usize::from(places[4] / 128);
     // Half of them may go by HTTPS while UDP does not answer; it must not make anything worse.
     scenario.tunnels = places[5] >= 128;
-    let flow = Flow { rate: Some(RATE), lasts: HEALED + BACK };
+    let flow = Flow { pace: Pace::Rate(RATE), lasts: HEALED + BACK };
     let work = Work { ping: true, flow: Some(flow), ..Work::default() };
     scenario = scenario.work(work);
     scenario.peers[1].serve = work;

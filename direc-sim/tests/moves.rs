@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use direc_sim::{
     Scenario,
-    app::{Flow, Work},
+    app::{Flow, Pace, Work},
     link::LinkConfig,
     run,
     scenario::{Trouble, When},
@@ -24,7 +24,7 @@ fn moved([relayed, direct]: [u64; 2], sender: usize) -> (Duration, f64) {
     scenario.relay_link = Some(LinkConfig::rate(relayed * 1_000_000));
     scenario.direct_link = Some(LinkConfig::rate(direct * 1_000_000));
     let lasts = OPENS + 2000 * MS;
-    let work = Work { flow: Some(Flow { rate: None, lasts }), ..Work::default() };
+    let work = Work { flow: Some(Flow { pace: Pace::Full, lasts }), ..Work::default() };
     scenario = scenario.work(if sender == 0 { work } else { Work::default() });
     scenario.peers[1].serve = if sender == 1 { work } else { Work::default() };
     (scenario.limit, scenario.linger) = (lasts, lasts);

@@ -35,7 +35,8 @@ const FULL: u64 = 1350;
 /// Chunks behind gaps that a connection holds, some 10 MiB with what belongs to them. A path that loses a packet in two
 /// has no more under way. Beyond it chunks stay in quinn-proto, which ends the connection.
 const MAX_PARKED: usize = 65_536;
-/// Bytes taken out before the connection's credit is corrected: by so much the other side may exceed the window.
+/// Bytes taken out before the connection's credit is corrected. By so much the other side may exceed the window, and by
+/// one merged chunk, which is no larger than a stream's window.
 const AT_ONCE: usize = 64 << 10;
 /// Credit is given when it amounts to this part of the window.
 const CREDIT_STEP: u64 = 8;
@@ -189,7 +190,7 @@ impl Receiving {
         quic.recv_stream(id).stop(code)
     }
 
-    /// Moves up to [`AT_ONCE`] bytes of a stream from quinn-proto to here.
+    /// Moves some [`AT_ONCE`] bytes of a stream from quinn-proto to here.
     fn pull(&mut self, quic: &mut Connection, id: StreamId) -> Pulled {
         if self.streams.get(&id).is_some_and(|stream| stream.end.is_some()) {
             return Pulled::Closed;
@@ -270,9 +271,11 @@ impl Stream {
             if room == 0 {
                 break Pulled::More;
             }
-            match chunks.next(room) {
+            // Whole: a merged chunk that is taken in part counts as a whole until its last byte is, and sets off the next
+            // merge too early.
+            match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
-                    room -= chunk.bytes.len();
+                    room = room.saturating_sub(chunk.bytes.len());
                     self.bytes.insert(chunk.offset, chunk.bytes);
                 }
                 Ok(None) => {

@@ -12,7 +12,7 @@ use direc_core::{
     quic_types::{Dir, ReadError, SendDatagramError, StreamEvent, StreamId, VarInt, WriteError},
 };
 
-use super::{ConnLog, Flow, Work, pattern};
+use super::{ConnLog, Flow, Pace, Work, pattern};
 
 /// Bytes of a ping.
 const PING: u64 = 16;
@@ -25,6 +25,8 @@ const DATAGRAM: usize = 100;
 
 /// How often a flow's next bytes come up.
 const TICK: Duration = Duration::from_millis(5);
+/// How often the next part of a message comes up.
+const PART_TICK: Duration = Duration::from_micros(250);
 
 /// What one stream is for.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct Stream {
     sent: u64,
     /// More comes up until this time, if it is a flow: since when it runs, and what it is.
     flow: Option<(Duration, Flow)>,
+    /// Parts of messages that have come up.
+    parts: usize,
     /// The bytes to be echoed, by the side that did not.
     echo: VecDeque<Bytes>,
     held: usize,
@@ -55,9 +59,16 @@ pub(super) struct Streams {
     flows: VecDeque<(Duration, Flow)>,
     datagrams_left: u32,
     returning: VecDeque<Bytes>,
+    /// Unidirectional streams are read only so often, and next at that time.
+    reading: Option<(Duration, Duration)>,
 }
 
 impl Streams {
+    /// Streams that are read only so often, from now on; at once if `None`.
+    pub(super) fn reading(every: Option<Duration>, now: Duration) -> Self {
+        Self { reading: every.map(|every| (every, now + every)), ..Self::default() }
+    }
+
     /// Begins to work.
     pub(super) fn start(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration, work: Work) {
         if work.ping {
@@ -105,7 +116,24 @@ impl Streams {
             next = next.into_iter().chain(more).min();
             self.pump(conn, log, at, id);
         }
-        next
+        next.into_iter().chain(self.read_late(conn, log, at)).min()
+    }
+
+    /// Reads what was not read at once. When it is time again.
+    fn read_late(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration) -> Option<Duration> {
+        let (every, due) = self.reading?;
+        if due > at {
+            return Some(due);
+        }
+        // Due is what a pump needs to see.
+        self.reading = Some((every, at));
+        let late: Vec<StreamId> =
+            self.streams.iter().filter(|(_, stream)| stream.is_for_later()).map(|(&id, _)| id).collect();
+        for id in late {
+            self.pump(conn, log, at, id);
+        }
+        self.reading = Some((every, at + every));
+        Some(at + every)
     }
 
     /// Reacts to what happened on a stream.
@@ -144,6 +172,9 @@ impl Streams {
     /// Moves what can be moved on a stream.
     fn pump(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.is_for_later() && self.reading.is_some_and(|(_, due)| due > at) {
+            return;
+        }
         if let Err(mistake) = stream.pump(conn, log, at, id) {
             log.mistakes.push(mistake);
             // Gone wrong or gone with the connection: either way there is no more to do.
@@ -199,6 +230,7 @@ impl Stream {
             to_send,
             sent: 0,
             flow: None,
+            parts: 0,
             echo: VecDeque::new(),
             held: 0,
             ours,
@@ -210,6 +242,11 @@ impl Stream {
         }
     }
 
+    /// Whether it may be read only so often.
+    fn is_for_later(&self) -> bool {
+        !self.ours && self.dir == Dir::Uni
+    }
+
     /// Whether both directions are through. Our own uni streams are over when acknowledged.
     fn over(&self) -> bool {
         self.read_done && self.write_done && !(self.ours && self.dir == Dir::Uni)
@@ -219,20 +256,29 @@ impl Stream {
     fn flow_on(&mut self, at: Duration) -> Option<Duration> {
         let (since, flow) = self.flow?;
         let end = since + flow.lasts;
-        match flow.rate {
-            None if at < end => self.to_send = u64::MAX,
+        match flow.pace {
+            Pace::Full if at < end => self.to_send = u64::MAX,
             // What could not be sent by then is not sent any more.
-            None => self.to_send = self.sent,
-            Some(rate) => {
+            Pace::Full => self.to_send = self.sent,
+            Pace::Rate(rate) => {
                 let nanos = (at.min(end) - since).as_nanos();
                 self.to_send = u64::try_from(nanos * u128::from(rate) / 8_000_000_000).unwrap_or(u64::MAX);
             }
+            Pace::Parts(lens) if self.sent == self.to_send => {
+                self.to_send += u64::from(lens[self.parts % lens.len()]);
+                self.parts += 1;
+            }
+            Pace::Parts(_) => {}
         }
         if at >= end {
             self.flow = None;
             return None;
         }
-        Some(if flow.rate.is_some() { end.min(at + TICK) } else { end })
+        Some(match flow.pace {
+            Pace::Full => end,
+            Pace::Rate(_) => end.min(at + TICK),
+            Pace::Parts(_) => end.min(at + PART_TICK),
+        })
     }
 
     fn pump(&mut self, conn: &mut Connection<'_>, log: &mut ConnLog, at: Duration, id: StreamId) -> Result<(), String> {

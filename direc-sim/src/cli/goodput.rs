@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use direc_sim::{
     Outcome, Scenario,
-    app::{ConnLog, Flow, Work},
+    app::{ConnLog, Flow, Pace, Work},
     json::Object,
     link::LinkConfig,
     run,
@@ -42,7 +42,7 @@ fn scenario([relayed, direct]: [u64; 2], sender: usize, opens: Duration) -> Scen
     scenario.relay_link = Some(LinkConfig::rate(relayed * 1_000_000));
     scenario.direct_link = Some(LinkConfig::rate(direct * 1_000_000));
     let lasts = opens + 4 * SECOND;
-    let work = Work { flow: Some(Flow { rate: None, lasts }), ..Work::default() };
+    let work = Work { flow: Some(Flow { pace: Pace::Full, lasts }), ..Work::default() };
     scenario = scenario.work(if sender == 0 { work } else { Work::default() });
     scenario.peers[1].serve = if sender == 1 { work } else { Work::default() };
     (scenario.limit, scenario.linger) = (lasts, lasts);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Fault;
 use crate::{
     Outcome, Scenario, SetUpError,
-    app::{ConnLog, Flow, Gap, Work},
+    app::{ConnLog, Flow, Gap, Pace, Work},
     link::LinkConfig,
     nat::stack,
     rng::{Purpose, Rng},
@@ -109,7 +109,7 @@ impl Trial {
         }
         let over = dice.at + incidents.iter().filter_map(|(_, lasts)| *lasts).max().unwrap_or_default();
         let end = over + WATCH;
-        let work = Work { flow: Some(Flow { rate: Some(RATE), lasts: end }), ..Work::default() };
+        let work = Work { flow: Some(Flow { pace: Pace::Rate(RATE), lasts: end }), ..Work::default() };
         if self.sender == 0 {
             scenario = scenario.work(work);
         } else {

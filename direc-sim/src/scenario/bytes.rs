@@ -6,7 +6,7 @@ use direc_core::{Role, Step, Techniques};
 
 use super::{Call, Incident, Scenario, Side, Trouble, When, Willing};
 use crate::{
-    app::{Answer, Flow, Work},
+    app::{Answer, Flow, Pace, Work},
     link::LinkConfig,
     nat::{Dependence, NatConfig, PF, stack},
 };
@@ -162,8 +162,8 @@ impl<'a> Bytes<'a> {
         if let Some(call) = scenario.calls.first_mut()
             && self.flag()
         {
-            let rate = Some(10_000 + 2_000 * u64::from(self.next()));
-            call.work.flow = Some(Flow { rate, lasts: self.moment() });
+            let pace = Pace::Rate(10_000 + 2_000 * u64::from(self.next()));
+            call.work.flow = Some(Flow { pace, lasts: self.moment() });
         }
         for number in 0..count {
             if self.flag() {
@@ -192,6 +192,20 @@ impl<'a> Bytes<'a> {
                 6 if apart => first.nat64 = true,
                 7 => translation.ports = PF,
                 _ => {}
+            }
+        }
+    }
+
+    /// What came last: messages of uneven parts, each sent at once, and readers that are slow to read them.
+    fn uneven_writes(&mut self, scenario: &mut Scenario) {
+        for side in &mut scenario.peers {
+            side.reads_every = (self.next() > 180).then(|| MS + self.moment());
+        }
+        for call in &mut scenario.calls {
+            if self.next() > 180 {
+                let full = 1000 + 3 * u16::from(self.next());
+                let parts = [full, 1 + u16::from(self.next()), 1 + u16::from(self.next()) / 8];
+                call.work.flow = Some(Flow { pace: Pace::Parts(parts), lasts: self.moment() / 12 });
             }
         }
     }
@@ -270,6 +284,7 @@ impl Scenario {
         };
         bytes.later_additions(&mut scenario);
         bytes.newest_additions(&mut scenario);
+        bytes.uneven_writes(&mut scenario);
         scenario
     }
 }
@@ -303,6 +318,21 @@ mod tests {
             }
         }
         assert!(seen.iter().all(|&count| count > 10), "{seen:?}");
+    }
+
+    #[test]
+    fn uneven_writes_to_slow_readers_come_up() {
+        let mut rng = crate::rng::Rng::new(1, crate::rng::Purpose::Garbage);
+        let mut seen = 0;
+        for _ in 0..1000 {
+            let mut bytes = [0; 240];
+            rng.fill(&mut bytes);
+            let scenario = Scenario::from_bytes(&bytes);
+            let uneven = |call: &&Call| matches!(call.work.flow, Some(Flow { pace: Pace::Parts(_), .. }));
+            let slow = |call: &Call| scenario.peers[call.to].reads_every.is_some();
+            seen += u32::from(scenario.calls.iter().filter(uneven).any(slow));
+        }
+        assert!(seen > 20, "{seen}");
     }
 
     #[test]
