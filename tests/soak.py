@@ -295,6 +295,7 @@ def in_laboratory(options, result):
     result.kills, result.troubles = made.count("relay-kill"), sum(fault in BREAKING for fault in made)
     result.moves = moves([line for _, line in run.said("client") if line.get("event") == "path"])
     result.story = "".join(f"{line}\n" for line in run.output.splitlines()) + run.errors
+    result.bytes = run.summary["bytes"] if run.summary else 0
     if run.leftovers:
         raise Failed(f"left behind: {', '.join(run.leftovers)}")
     for line in run.lab("not-ready"):
@@ -303,7 +304,6 @@ def in_laboratory(options, result):
         raise Failed(f"{line['fault']} failed: {line['error']}")
     if run.summary is None:
         raise Failed(f"no summary, exit {run.exit}")
-    result.bytes = run.summary["bytes"]
     if run.summary["why"] is not None or run.exit != 0:
         raise Failed(run.summary["why"] or f"exit {run.exit}")
     for _, line in run.said("server"):

@@ -327,6 +327,9 @@ class LabPlan:
         at = rng.uniform(0.1, 2)
         while at < FAULTY:
             fault, mend, longest = rng.choice(FAULTS)
+            if fault == "newip-a" and any("roam-a" in made for made in plan.faults):
+                # A public host that has been away has lost the address that the laboratory would take from it.
+                continue
             plan.faults.append(f"{at:.2f}:{fault}")
             at += rng.uniform(0.1, max(longest, 0.2))
             if mend:
