@@ -112,7 +112,8 @@ class Result:
 # ---------------------------------------------------------------- over loopback
 
 def soak(house, options, result):
-    """A transfer by examples/soak."""
+    """A transfer by examples/soak. The client's word is enough: the server sends its hash of a stream only once all of its own
+    checks have passed. Whether the server learns that the connection was closed is left to the troubles."""
     plan = result.plan
     action = ["transfer", house.id, "--seed", plan.seed, "--bytes", plan.bytes, "--path", plan.path,
               "--patience", options.patience]
@@ -124,11 +125,6 @@ def soak(house, options, result):
     result.bytes, result.moves = summary["bytes"], client.moves()
     if summary["why"] is not None:
         raise Failed(summary["why"])
-    if not house.server.said('"event":"answered"', START):
-        raise Failed(f"the server has not said within {START} s how the transfer ended")
-    for answered in house.server.events("answered"):
-        if answered["why"] is not None:
-            raise Failed(f"the server: {answered['why']}")
 
 
 class Broken:
@@ -306,9 +302,6 @@ def in_laboratory(options, result):
         raise Failed(f"no summary, exit {run.exit}")
     if run.summary["why"] is not None or run.exit != 0:
         raise Failed(run.summary["why"] or f"exit {run.exit}")
-    for _, line in run.said("server"):
-        if line.get("event") == "answered" and line["why"] is not None:
-            raise Failed(f"the server: {line['why']}")
 
 
 # ---------------------------------------------------------------- the run
