@@ -17,8 +17,8 @@ Meanwhile something breaks and is mended every other second: relays are killed a
 direct path blocked, packets lost. Without root it runs in a user namespace, where the system allows that; what it could
 not do is said at the start and at the end.
 
-A transfer fails if a byte is missing or wrong, if its connection ends, or if nothing moves for --patience seconds. Its line
-has the command that repeats it. What the programs said goes to --keep, or the last of it to standard error.
+A transfer fails if a byte is missing or wrong, if its connection ends, or if nothing moves for --patience seconds. Its
+line has the command that repeats it. What the programs said goes to --keep, or the last of it to standard error.
 
 Exit code: 0 all transfers passed; 1 not; 2 nothing could be run.
 """
@@ -112,8 +112,8 @@ class Result:
 # ---------------------------------------------------------------- over loopback
 
 def soak(house, options, result):
-    """A transfer by examples/soak. The client's word is enough: the server sends its hash of a stream only once all of its own
-    checks have passed. Whether the server learns that the connection was closed is left to the troubles."""
+    """A transfer by examples/soak. The client's word is enough: the server sends its hash of a stream only once all of its
+    own checks have passed. Whether the server learns that the connection was closed is left to the troubles."""
     plan = result.plan
     action = ["transfer", house.id, "--seed", plan.seed, "--bytes", plan.bytes, "--path", plan.path,
               "--patience", options.patience]
@@ -369,7 +369,7 @@ def parse():
     parser.add_argument("--patience", type=int, default=60, help="seconds in which some byte must move (60)")
     parser.add_argument("--natlab", help="the laboratory's program")
     parser.add_argument("--keep", metavar="DIR", help="what the programs of failed transfers said goes there")
-    parser.add_argument("--plain", action="store_true", help="no namespace: as where neither root nor users may make one")
+    parser.add_argument("--plain", action="store_true", help="no namespace: as where nobody may make one")
     options = parser.parse_args()
     if options.hours:
         options.seconds = options.hours * 3600
@@ -384,7 +384,8 @@ def parse():
 
 
 def again(options):
-    words = [sys.argv[0], "--programs", str(options.programs), "--seed", str(options.seed), "--bytes", str(options.bytes)]
+    words = [sys.argv[0], "--programs", str(options.programs), "--seed", str(options.seed),
+             "--bytes", str(options.bytes)]
     for name in ("natlab", "kinds"):
         if getattr(options, name):
             words += [f"--{name}", getattr(options, name)]

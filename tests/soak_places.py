@@ -85,7 +85,7 @@ class Program:
 
 
 def moves(events):
-    """How often a connection went from one path to another, by its `path` events: the first one tells where it began."""
+    """How often a connection went to another path, by its `path` events: the first one tells where it began."""
     paths = [(event["path"], event["addr"]) for event in events]
     return sum(before != after for before, after in zip(paths, paths[1:]))
 
@@ -189,7 +189,8 @@ class House:
         host = f"127.0.0.{number + 2}"
         ports = free_ports(host, 4)
         return [self.programs / "relay", "--listen", f"{host}:{ports[0]}", "--public", host, "--punch-port", ports[1],
-                "--punch-port", ports[2], "--knock-port", ports[3], "--data-dir", self.folder / f"relay{number}", "--json"]
+                "--punch-port", ports[2], "--knock-port", ports[3], "--json",
+                "--data-dir", self.folder / f"relay{number}"]
 
     def open_relay(self, number):
         return self.open(f"relay {number}", self.commands[number], '"event":"ready"')
@@ -199,7 +200,8 @@ class House:
         if self.plan.kind == "soak":
             return [self.programs / "examples" / "soak", *urls, "--local", f"{PEER}:0", *action]
         json_lines = ["--json"] if name == "server" else []
-        return [self.programs / "peer", *urls, "--no-portmap", "--key", self.folder / f"{name}.key", *json_lines, *action]
+        key = ["--key", self.folder / f"{name}.key"]
+        return [self.programs / "peer", *urls, "--no-portmap", *key, *json_lines, *action]
 
     def troubles(self, client):
         """What can happen here to a connection that survives."""
