@@ -16,12 +16,17 @@ READY_HTTPS = r'"https":\s*"(?P<url>[^"]+)"'
 READY_ID = r'"id":\s*"([^"]+)"'
 
 
-def prepare(program):
-    """Whether the laboratory can run. A script that is ended leaves through the door: its runs end with it."""
+def clean_up_on_signals():
+    """A script that is ended by a signal ends its runs and programs first."""
     def leave(number, _):
         raise SystemExit(128 + number)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, leave)
+
+
+def prepare(program):
+    """Whether the laboratory can run. A script that is ended by a signal ends its runs first."""
+    clean_up_on_signals()
     if os.geteuid() == 0:
         return True
     print(f"{program}: needs root", file=sys.stderr)
