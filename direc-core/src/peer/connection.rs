@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn_proto::{ClosedStream, Dir, FinishError, ReadError, SendDatagramError, Side, StreamId, VarInt, WriteError};
 
 use super::{Peer, session::Session};
-use crate::{ConnId, NodeId, Path, PathReason, PathStatus, Role};
+use crate::{ConnId, NodeId, Path, PathReason, PathStatus, Role, quic::stream};
 
 /// One connection to another peer, borrowed for a few calls.
 ///
@@ -161,7 +161,7 @@ impl<'a> Connection<'a> {
     /// [`ClosedStream`] if it has ended already.
     pub fn stop(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
         match self.receiving(id) {
-            Some(quic) => quic.recv_stream(id).stop(code),
+            Some(quic) => stream::stop(quic, id, code),
             None => Ok(()),
         }
     }
