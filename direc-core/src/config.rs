@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use rustls::{KeyLog, crypto::CryptoProvider};
 
-use crate::{Access, AccessToken, Identity, Nat64Prefix, NodeId, PeerName, Quotas};
+use crate::{Access, AccessToken, ConfigError, Identity, Nat64Prefix, NodeId, PeerName, Quotas};
 
 /// Where a relay is and which key it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,19 +169,21 @@ pub struct Transport {
     pub max_bi_streams: u32,
     /// Unidirectional streams the other side may have open at once. 256.
     pub max_uni_streams: u32,
-    /// Bytes that a stream may have in flight towards this side, or unread here. 4 MiB.
+    /// Bytes that a stream may have in flight towards this side, and unread here; not 0. 4 MiB.
     ///
     /// A stream of many small writes that nobody reads may exceed it, up to `window`.
     pub stream_window: u32,
-    /// Bytes that all streams of a connection may have in flight towards this side, or unread here. 16 MiB.
+    /// Bytes that all streams of a connection may have in flight towards this side, and unread here; not 0. 16 MiB.
     ///
-    /// One `stream_window` and 64 KiB more may come. Unread bytes take up to 1.5 times their number in memory; where the system hands over joined
-    /// datagrams (GRO), a few of them keep in memory all those that they came with, up to 64 KiB.
+    /// As many streams as fill it, if nobody reads or stops them, hold up all others. One `stream_window` and 64 KiB more
+    /// may come. Unread bytes take up to 1.5 times their number in memory; where the system hands over joined datagrams
+    /// (GRO), each of them may keep in memory all those that it came with, up to 64 KiB.
     pub window: u32,
-    /// Bytes of datagrams kept for the application before the oldest are dropped; 0 turns datagrams off. 1 MiB.
+    /// Bytes of datagrams kept for the application before the oldest are dropped; 0 turns datagrams off, and less than
+    /// 2 KiB counts as 2 KiB. 1 MiB.
     pub datagram_buffer: usize,
-    /// After this long without a sign of life the connection ends. Keep-alives come as often as the NATs in front need
-    /// them, and at least three times in this time. 120 s.
+    /// After this long without a sign of life the connection ends; the shorter one of the two sides' holds. Keep-alives
+    /// come as often as the NATs in front need them, and at least three times in this time. 1 s to 30 days. 120 s.
     pub idle_timeout: Duration,
     /// Datagrams that `poll_transmit` may return at once (GSO): part of the configuration because it shapes the
     /// packets. 32, at most 44, which still fits one UDP payload.
@@ -199,6 +201,28 @@ impl Default for Transport {
             idle_timeout: Duration::from_secs(120),
             max_batch: 32,
         }
+    }
+}
+
+/// Most equal datagrams written at once, so that they fit one UDP payload.
+const MAX_BATCH: usize = 44;
+/// Idle timeouts that are accepted. A third of one is the interval of keep-alives: with 0 the timers never rest, and a very
+/// large one overflows the clock.
+const IDLE_TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+
+impl Transport {
+    /// Refuses what cannot work: windows through which nothing passes, or timers that never rest.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=MAX_BATCH).contains(&self.max_batch) {
+            return Err(ConfigError::Setting("max_batch must be 1 to 44"));
+        }
+        if self.stream_window == 0 || self.window == 0 {
+            return Err(ConfigError::Setting("stream_window and window must not be 0: nothing could be received"));
+        }
+        if !IDLE_TIMEOUTS.contains(&self.idle_timeout) {
+            return Err(ConfigError::Setting("idle_timeout must be 1 s to 30 days"));
+        }
+        Ok(())
     }
 }
 

@@ -90,6 +90,8 @@ pub enum RelayError {
     NoCookie,
     /// The same key registered from elsewhere; this peer does not fight over it.
     Replaced,
+    /// QUIC or TLS found an error, on this side or at the relay.
+    Transport(TransportError),
     /// The relay said what the protocol does not allow.
     Misbehaved(&'static str),
     /// This peer was shut down.
@@ -107,6 +109,7 @@ impl RelayError {
             | Self::Lost
             | Self::Closed { .. }
             | Self::NoCookie
+            | Self::Transport(_)
             | Self::Misbehaved(_) => false,
         }
     }
@@ -136,6 +139,10 @@ impl fmt::Display for RelayError {
                  connections will stay on the relay",
             ),
             Self::Replaced => f.write_str("another program registered at the relay with the same key"),
+            Self::Transport(error) => match error.found_by {
+                FoundBy::ThisSide => write!(f, "this side ended the connection to the relay: {error}"),
+                FoundBy::OtherSide => write!(f, "the relay ended the connection: {error}"),
+            },
             Self::Misbehaved(what) => write!(f, "the relay broke the protocol: {what}"),
             Self::ShutDown => f.write_str("this peer was shut down"),
         }
@@ -317,8 +324,8 @@ pub enum CloseReason {
     TimedOut,
     /// The other side's process lost its state (stateless reset).
     Reset,
-    /// A QUIC or TLS error, in words.
-    Transport(String),
+    /// QUIC or TLS found an error, on this side or on the other.
+    Transport(TransportError),
 }
 
 impl fmt::Display for CloseReason {
@@ -334,12 +341,74 @@ impl fmt::Display for CloseReason {
             Self::NotDirect(why) => write!(f, "no direct path any more: {why}"),
             Self::TimedOut => f.write_str("timed out: nothing came from the other side"),
             Self::Reset => f.write_str("the other side lost its state"),
-            Self::Transport(what) => write!(f, "transport error: {what}"),
+            Self::Transport(error) => match error.found_by {
+                FoundBy::ThisSide => write!(f, "this side ended the connection: {error}"),
+                FoundBy::OtherSide => write!(f, "the other side ended the connection: {error}"),
+            },
         }
     }
 }
 
 impl std::error::Error for CloseReason {}
+
+/// A QUIC or TLS error that ended a connection (RFC 9000, sections 11.1 and 20.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransportError {
+    /// The side that found the error and closed the connection. The fault itself may be on either side.
+    pub found_by: FoundBy,
+    /// QUIC's error code; 0x100 to 0x1ff is a TLS alert.
+    pub code: u64,
+    /// The explanation of the side that found it: at most 256 bytes, printable, often empty.
+    pub reason: String,
+}
+
+/// Which side found an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// The side that reports it.
+    ThisSide,
+    /// The other end of the connection.
+    OtherSide,
+}
+
+impl TransportError {
+    /// The name that RFC 9000 and RFC 9001 give the code.
+    fn name(&self) -> Option<&'static str> {
+        let names = [
+            "no error",
+            "internal error",
+            "connection refused",
+            "flow control error",
+            "stream limit error",
+            "stream state error",
+            "final size error",
+            "frame encoding error",
+            "transport parameter error",
+            "connection ID limit error",
+            "protocol violation",
+            "invalid token",
+            "application error",
+            "CRYPTO buffer exceeded",
+            "key update error",
+            "AEAD limit reached",
+            "no viable path",
+        ];
+        names.get(usize::try_from(self.code).ok()?).copied()
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name(), self.code) {
+            (Some(name), _) => write!(f, "QUIC {name}")?,
+            (None, 0x100..=0x1ff) => write!(f, "TLS alert {}", self.code & 0xff)?,
+            (None, _) => write!(f, "QUIC error {:#x}", self.code)?,
+        }
+        if self.reason.is_empty() { Ok(()) } else { write!(f, " ({})", self.reason) }
+    }
+}
+
+impl std::error::Error for TransportError {}
 
 /// A call that cannot be carried out on this connection or stream: the caller's mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

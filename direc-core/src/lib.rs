@@ -43,7 +43,8 @@ pub use config::{
 };
 pub use drops::{DropReason, Drops};
 pub use error::{
-    CloseReason, ConfigError, ConnectError, DirectFailure, IdError, MisuseError, RefuseReason, RelayError,
+    CloseReason, ConfigError, ConnectError, DirectFailure, FoundBy, IdError, MisuseError, RefuseReason, RelayError,
+    TransportError,
 };
 pub use event::{
     Arrival, ConnId, Link, Path, PathReason, PathState, PathStatus, PeerEvent, RelayEvent, StepTaken, Transmit, Wake,

@@ -60,8 +60,6 @@ use crate::{
 const MAX_SESSIONS: usize = 4096;
 /// A wake-up that comes later than this was slept through.
 const OVERSLEPT: Duration = Duration::from_secs(3);
-/// Most equal datagrams written at once, so that they fit one UDP payload.
-const MAX_BATCH: usize = 44;
 
 /// P2 and P4 of the seed: connects to other peers, and accepts connections from them. See the crate's contract.
 pub struct Peer {
@@ -110,9 +108,7 @@ impl Peer {
     /// # Errors
     /// [`ConfigError`] if the crypto provider lacks TLS 1.3 with AES-128-GCM, or a setting is out of range.
     pub fn new(config: PeerConfig, seed: [u8; 32], now: Instant) -> Result<Self, ConfigError> {
-        if !(1..=MAX_BATCH).contains(&config.transport.max_batch) {
-            return Err(ConfigError::Setting("max_batch must be 1 to 44"));
-        }
+        config.transport.check()?;
         if !(1..=MAX_RELAYS).contains(&config.relays.len()) {
             return Err(ConfigError::Setting("a peer has 1 to 4 relays"));
         }

@@ -10,6 +10,8 @@ mod reassembly;
 pub(crate) mod receive;
 mod slow_start;
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 
 use std::{
@@ -357,7 +359,7 @@ fn is_version_negotiation(packet: &[u8]) -> bool {
 
 /// In words, without anything secret: what ended a connection.
 pub(crate) fn close_reason(error: &ConnectionError) -> crate::CloseReason {
-    use crate::CloseReason;
+    use crate::{CloseReason, FoundBy};
     match error {
         ConnectionError::ApplicationClosed(close) => {
             CloseReason::Application { code: close.error_code.into_inner(), reason: printable(&close.reason) }
@@ -367,14 +369,22 @@ pub(crate) fn close_reason(error: &ConnectionError) -> crate::CloseReason {
         ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::APPLICATION_ERROR => {
             CloseReason::Abandoned
         }
-        ConnectionError::ConnectionClosed(close) => CloseReason::Transport(format!("{}", close.error_code)),
-        ConnectionError::TransportError(error) => CloseReason::Transport(format!("{}", error.code)),
-        ConnectionError::VersionMismatch => CloseReason::Transport("no common QUIC version".into()),
-        ConnectionError::CidsExhausted => CloseReason::Transport("connection IDs exhausted".into()),
+        ConnectionError::ConnectionClosed(close) => found_by(FoundBy::OtherSide, close.error_code, &close.reason),
+        ConnectionError::TransportError(error) => found_by(FoundBy::ThisSide, error.code, error.reason.as_bytes()),
+        // Version Negotiation is dropped before quinn-proto sees it, and only an endpoint runs out of connection IDs.
+        ConnectionError::VersionMismatch | ConnectionError::CidsExhausted => {
+            found_by(FoundBy::ThisSide, TransportErrorCode::INTERNAL_ERROR, error.to_string().as_bytes())
+        }
         ConnectionError::Reset => CloseReason::Reset,
         ConnectionError::TimedOut => CloseReason::TimedOut,
         ConnectionError::LocallyClosed => CloseReason::Locally,
     }
+}
+
+/// A transport error in the words of the side that found it.
+fn found_by(side: crate::FoundBy, code: TransportErrorCode, reason: &[u8]) -> crate::CloseReason {
+    let error = crate::TransportError { found_by: side, code: code.into(), reason: printable(reason) };
+    crate::CloseReason::Transport(error)
 }
 
 /// The TLS alert with which a side refuses the other's key (RFC 8446, section 6.2: `access_denied`).

@@ -153,7 +153,8 @@ impl Connection {
         event.wait_for(|| self.0.call(|machine, conn, _| machine.accept(conn, dir))).await
     }
 
-    /// Sends a datagram, which may get lost.
+    /// Sends a datagram, which may get lost. Datagrams go before data of streams: while some always wait to be sent, streams
+    /// send nothing.
     ///
     /// # Errors
     /// It does not fit, there is no room now, or the connection has ended.

@@ -166,7 +166,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends an unreliable datagram.
+    /// Sends an unreliable datagram. Datagrams go before data of streams: while the buffer never gets empty, streams wait.
     ///
     /// # Errors
     /// `Blocked` while the buffer is full, with the data given back; `TooLarge`, `Disabled`, `UnsupportedByPeer`.

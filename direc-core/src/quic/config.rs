@@ -44,6 +44,9 @@ const INCOMING_BUFFERS: u64 = 4 << 20;
 /// A receiver acknowledges every so many packets, with delays bounded by [`MAX_ACK_DELAY`] (ack-frequency draft).
 const ACK_THRESHOLD: u32 = 10;
 const MAX_ACK_DELAY: Duration = Duration::from_millis(10);
+/// The smallest buffer of datagrams: room for one of the largest packet, with what quinn-proto counts beside it. quinn-proto
+/// announces the buffer's size as that of the largest datagram, and ends the connection for one that then does not fit.
+const MIN_DATAGRAM_BUFFER: usize = 2 << 10;
 /// Between two stateless resets: a restarted relay has many peers to tell, each with less than it was sent.
 const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Connection IDs, and so packets of others, must not look like ours: no greasing of the fixed bit.
@@ -140,6 +143,7 @@ pub(crate) fn peer_transport(settings: &Transport, ledger: &Arc<Ledger>) -> Tran
     mtu.upper_bound(LARGEST_INNER_PACKET);
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(ACK_THRESHOLD)).max_ack_delay(Some(MAX_ACK_DELAY));
+    let datagrams = settings.datagram_buffer.max(MIN_DATAGRAM_BUFFER);
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(settings.max_bi_streams))
@@ -147,8 +151,8 @@ pub(crate) fn peer_transport(settings: &Transport, ledger: &Arc<Ledger>) -> Tran
         .stream_receive_window(VarInt::from_u32(settings.stream_window))
         .receive_window(VarInt::from_u32(settings.window))
         .send_window(u64::from(settings.window))
-        .datagram_receive_buffer_size((settings.datagram_buffer > 0).then_some(settings.datagram_buffer))
-        .datagram_send_buffer_size(settings.datagram_buffer)
+        .datagram_receive_buffer_size((settings.datagram_buffer > 0).then_some(datagrams))
+        .datagram_send_buffer_size(datagrams)
         .max_idle_timeout(idle(settings.idle_timeout))
         .keep_alive_interval(Some(settings.idle_timeout / 3))
         .initial_rtt(INITIAL_RTT)

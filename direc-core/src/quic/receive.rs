@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quinn_proto::{ClosedStream, Connection, Dir, ReadError, StreamId, VarInt};
 
-use super::reassembly::Reassembly;
+use super::{reassembly::Reassembly, stream};
 use crate::config::Transport;
 
 /// Frames of one stream that may wait in quinn-proto, whatever they are; and frames of all streams that may come in
@@ -187,7 +187,7 @@ impl Receiving {
     /// Wants no more of a stream: what it has brought is forgotten.
     pub(crate) fn stop(&mut self, quic: &mut Connection, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
         self.forget(quic, id);
-        quic.recv_stream(id).stop(code)
+        stream::stop(quic, id, code)
     }
 
     /// Moves some [`AT_ONCE`] bytes of a stream from quinn-proto to here.

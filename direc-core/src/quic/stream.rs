@@ -1,6 +1,6 @@
 //! Messages on a bi stream of a control connection.
 
-use quinn_proto::{Connection, FinishError, ReadError, StreamId, VarInt, WriteError};
+use quinn_proto::{ClosedStream, Connection, FinishError, ReadError, StreamId, VarInt, WriteError};
 
 use crate::wire::{
     frame::{FrameBuffer, frame},
@@ -113,7 +113,7 @@ impl MessageStream {
     pub(crate) fn close(&mut self, connection: &mut Connection) {
         self.finish(connection);
         self.over = true;
-        let _ = connection.recv_stream(self.id).stop(VarInt::from_u32(0));
+        let _ = stop(connection, self.id, VarInt::from_u32(0));
     }
 
     fn abandon(&mut self, connection: &mut Connection) {
@@ -122,7 +122,19 @@ impl MessageStream {
         self.unsent = Vec::new();
         // Either half may be closed already.
         let _ = connection.send_stream(self.id).reset(VarInt::from_u32(MALFORMED));
-        let _ = connection.recv_stream(self.id).stop(VarInt::from_u32(MALFORMED));
+        let _ = stop(connection, self.id, VarInt::from_u32(MALFORMED));
+    }
+}
+
+/// Stops a stream that is being received.
+///
+/// A reset that has arrived is read instead. quinn-proto frees such a stream in either case; but after a stop it says that
+/// another may be opened only once the next packet comes in.
+pub(crate) fn stop(connection: &mut Connection, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
+    let mut stream = connection.recv_stream(id);
+    match stream.received_reset()? {
+        Some(_) => Ok(()),
+        None => stream.stop(code),
     }
 }
 

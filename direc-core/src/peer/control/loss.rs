@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::{ConnectionError, VarInt};
 
 use super::{Control, ControlEvent, State, pulse::Pulse};
-use crate::{RefuseReason, RelayError, quic, wire::close_code};
+use crate::{CloseReason, RefuseReason, RelayError, quic, wire::close_code};
 
 /// After a relay has gone down, its peers come back over this time, and not all at once.
 pub(in crate::peer) const COME_BACK: Duration = Duration::from_secs(10);
@@ -49,7 +49,10 @@ impl Control {
             ConnectionError::TransportError(error) if quic::is_access_denied(error.code) => self.wrong_key(),
             ConnectionError::TimedOut | ConnectionError::Reset if registered => RelayError::Lost,
             ConnectionError::TimedOut => RelayError::Unreachable { after: self.patience() },
-            other => RelayError::Closed { reason: quic::close_reason(other).to_string() },
+            other => match quic::close_reason(other) {
+                CloseReason::Transport(error) => RelayError::Transport(error),
+                reason => RelayError::Closed { reason: reason.to_string() },
+            },
         }
     }
 
