@@ -8,6 +8,8 @@ pub(crate) mod config;
 pub(crate) mod controller;
 mod slow_start;
 pub(crate) mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 
 use std::{
