@@ -122,7 +122,7 @@ fn a_transfer_outlives_many_keys_under_loss_and_reordering() {
 
 /// With the real limit of AES-GCM: as much data as more packets of the largest size hold.
 #[test]
-#[ignore = "protects nine million packets: minutes"]
+#[ignore = "protects nine million packets: more than ten minutes"]
 fn a_transfer_of_more_than_two_to_the_23_packets_goes_on() {
     let mut net = Net::new(Transport::default());
     net.delay = ms(1);
