@@ -5,6 +5,8 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use direc_core::{CloseReason, ConfigError, IdError, NodeId, RelayError};
 
+use crate::FileTrouble;
+
 /// Why a node did not start.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -163,7 +165,7 @@ pub enum KeyFileError {
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, doing, error } => write!(f, "{doing} {}: {error}", path.display()),
+            Self::Io { path, doing, error } => write!(f, "{}", FileTrouble { doing, path, error }),
             Self::NotAFile { path } => write!(f, "{} is not a file, so it cannot hold a key", path.display()),
             Self::Exposed { path, mode } => {
                 let path = path.display();
