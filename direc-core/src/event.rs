@@ -254,8 +254,10 @@ pub enum PeerEvent {
         relay: SocketAddr,
         /// The name.
         name: PeerName,
-        /// Who is called so there; `None`: nobody, as far as this peer may know.
+        /// Who is called so there; `None`: nobody, or the relay does not say.
         id: Option<NodeId>,
+        /// Why the relay does not say: a quota, or this peer may not find others, or the relay does not know names.
+        refused: Option<RefuseReason>,
     },
     /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {
