@@ -197,8 +197,9 @@ pub enum PeerEvent {
         /// At which relay.
         relay: SocketAddr,
     },
-    /// None of this peer's cookies was answered within the deadline: UDP to the relay's hole-punch ports is blocked, and
-    /// connections will stay on the relay. Said with each registration or refresh that ends so.
+    /// None of this peer's cookies was answered within the deadline: UDP to the relay's hole-punch ports is blocked. The
+    /// relay cannot tell the other side this peer's address, so a connection goes direct only where this peer can reach
+    /// the other side by itself. Said with each registration or refresh that ends so.
     Unanswered {
         /// At which relay.
         relay: SocketAddr,

@@ -34,7 +34,8 @@ pub enum PeerNews {
         /// At which relay.
         relay: SocketAddr,
     },
-    /// No cookie was answered: UDP to the relay's hole-punch ports is blocked, connections will stay on the relay.
+    /// No cookie was answered: UDP to the relay's hole-punch ports is blocked. The relay cannot tell the other side this
+    /// peer's address, so a connection may stay on the relay.
     Unanswered {
         /// At which relay.
         relay: SocketAddr,
