@@ -28,6 +28,8 @@ pub(super) fn written(figures: &Figures) -> String {
     text.one("introductions_begun_total", "counter", "Introductions begun.", "", relay.introductions_begun);
     text.one("introductions_accepted_total", "counter", "Introductions accepted.", "", relay.introductions_accepted);
     direct(&mut text, &relay.direct);
+    let relayed = relay.direct.relayed();
+    text.one("introductions_relayed_total", "counter", "Still relayed a minute after consent.", "", relayed);
     let by_way =
         |all: u64, tunnelled| [("udp".to_owned(), all.saturating_sub(tunnelled)), ("tunnel".to_owned(), tunnelled)];
     let datagrams = by_way(relay.relayed_datagrams, relay.tunnelled_datagrams);
