@@ -364,11 +364,15 @@ pub enum RelayEvent {
         peer: NodeId,
         /// Its address at the relay's QUIC port.
         address: SocketAddr,
+        /// Whether it can be found by others; `false`: it is a client, which connects to others only.
+        listening: bool,
     },
     /// A registered peer's connection ended.
     Left {
         /// The peer.
         peer: NodeId,
+        /// Whether it could be found by others.
+        listening: bool,
     },
     /// A registration was refused, or ended because it is not allowed any more.
     TurnedAway {

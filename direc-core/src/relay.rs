@@ -286,11 +286,12 @@ impl Relay {
         self.urgent.forget_peer(handle);
         self.fresh.retain(|(owner, _), _| *owner != handle.0);
         let Some(entry) = self.registry.remove(handle) else { return };
+        let registered = entry.is_registered();
         for id in entry.introductions {
             self.end_introduction(id, handle, RefuseReason::PeerLeft);
         }
-        if entry.listening {
-            self.events.push_back(RelayEvent::Left { peer: entry.id });
+        if registered {
+            self.events.push_back(RelayEvent::Left { peer: entry.id, listening: entry.listening });
         }
     }
 

@@ -64,7 +64,7 @@ impl Story {
             while let Some((at, news)) = watch.next().await {
                 let what = match news {
                     RelayNews::Step(step) => What::Step(step),
-                    RelayNews::Registered { peer, address } => {
+                    RelayNews::Registered { peer, address, .. } => {
                         What::News(format!("{} is registered, from {address}", peer.short()))
                     }
                     RelayNews::Refused { reason, .. } => What::News(format!("refuses: {reason}")),
