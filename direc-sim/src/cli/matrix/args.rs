@@ -23,8 +23,8 @@ usage: direc-sim matrix [OPTIONS]     exit 1 if a cell misses its limit
   --kinds A,B,C        only these NATs (see `direc-sim --help`, BOXES)
   --loss P,P           packets lost, per cent (default 0,5)
   --orders             also with delays that bring one side's first packet too early for the other's NAT, either way
-  --delays A,B,C       one-way delays in ms: P2-P3, P3-P4, P2-P4 (default: drawn by each seed, 5 to 80 to the relay,
-                       within the triangle inequality)
+  --delays A,B,C       one-way delays in ms: client-relay, relay-server, client-server (default: drawn by each seed,
+                       5 to 80 to the relay, within the triangle inequality)
   --out FILE.html      write a page to look at
   --json FILE          write one JSON object a cell
   --markdown FILE      write tables
