@@ -95,7 +95,7 @@ pub enum WakeReason {
     Introduction,
     /// A reconnect to the relay.
     Reconnect,
-    /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
+    /// The relay's delay between telling P4 and telling P2 (the specification's Decision).
     Delay,
 }
 
@@ -350,7 +350,7 @@ pub enum PeerEvent {
         /// The reason.
         reason: CloseReason,
     },
-    /// This peer took a step of the seed's.
+    /// This peer took a step of the specification's.
     Step(StepTaken),
 }
 
@@ -392,11 +392,11 @@ pub enum RelayEvent {
         /// The reason given to P2.
         reason: RefuseReason,
     },
-    /// The relay took a step of the seed's.
+    /// The relay took a step of the specification's.
     Step(StepTaken),
 }
 
-/// A step of the seed's, taken: who, which, and about what.
+/// A step of the specification's, taken: who, which, and about what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepTaken {
     /// Who took it.

@@ -70,7 +70,7 @@ const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Introductions that one peer may begin at once, as streams: quinn-proto keeps a place for each, for every peer.
 const MAX_STREAMS: u32 = 256;
 
-/// P3 of the seed. See the crate's contract.
+/// P3 of the specification. See the crate's contract.
 pub struct Relay {
     config: RelayConfig,
     clock: Clock,

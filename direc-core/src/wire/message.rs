@@ -23,7 +23,7 @@ pub(crate) const MAX_CONSENTS: usize = 64;
 /// Deeper CBOR than any message of ours is refused before it costs stack.
 const MAX_DEPTH: usize = 8;
 
-/// The secret that authenticates the probes of one introduction (the seed's "new cookie").
+/// The secret that authenticates the probes of one introduction (the specification's "new cookie").
 pub(crate) type PunchSecret = [u8; 32];
 
 /// Why bytes are no message.
