@@ -45,6 +45,7 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --pcap FILE          write all packets as pcapng, TLS secrets included, for Wireshark
   --json               one JSON object a line on standard output, nothing else
   --help, -h           this
+  --version, -V        the version
 
 BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity, pf,
 udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
@@ -55,6 +56,9 @@ FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-
 relay-restarted, second-relay, unblocked, suspended.
 Exit code: 0 when it did what was asked, 1 when a run failed, 2 when the command line was not understood.
 ";
+
+/// What `--version` prints.
+pub(crate) const VERSION: &str = concat!("direc-sim ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,7 @@ pub(crate) enum Mode {
     Goodput,
     Conform,
     Help,
+    Version,
 }
 
 /// The command line, understood.
@@ -173,6 +178,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             }
             Arg::Value(value) if out.mode == Mode::Conform && out.script.is_none() => out.script = Some(value.into()),
             Arg::Long("help") | Arg::Short('h') => out.mode = Mode::Help,
+            Arg::Long("version") | Arg::Short('V') => out.mode = Mode::Version,
             Arg::Long("ask") => out.ask = true,
             Arg::Long("relay-only") => out.relay_only = true,
             Arg::Long("tunnels") => out.tunnels = true,
@@ -294,7 +300,7 @@ mod tests {
         assert_eq!(args.delays[1], Duration::from_micros(2500));
         assert_eq!(args.boxes[1].len(), 2);
         assert_eq!(of("--scenario 00fF").unwrap().scenario, Some(vec![0, 255]));
-        let args = of("faults --fault roam --sender p4 --seeds 7 --loss 0").unwrap();
+        let args = of("faults --fault roam --sender Server --seeds 7 --loss 0").unwrap();
         assert_eq!((args.fault, args.sender, args.seeds, args.loss_given), (Some(Fault::Roam), Some(1), 7, true));
         assert_eq!(of("bound").unwrap().mode, Mode::Bound);
         assert_eq!(of("--help").unwrap().mode, Mode::Help);

@@ -30,6 +30,7 @@ usage: direc-sim matrix [OPTIONS]     exit 1 if a cell misses its limit
   --markdown FILE      write tables
   --threads N          default: one a core; the result does not depend on it
   --help, -h           this
+  --version, -V        the version
 ";
 
 /// More than anybody has cores for.
@@ -39,6 +40,7 @@ const MAX_THREADS: u64 = 1024;
 #[derive(Debug)]
 pub(super) enum Asked {
     Help,
+    Version,
     Run(Options),
 }
 
@@ -60,6 +62,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Asked, UsageError> {
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Asked::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Asked::Version),
             Arg::Long("seeds") => plan.seeds = number(&mut parser, "seeds", 1)?,
             Arg::Long("seed") => plan.seed = number(&mut parser, "seed", 0)?,
             Arg::Long("kinds") => {
@@ -124,6 +127,7 @@ mod tests {
         match parse(Parser::from_args(line.split_whitespace())) {
             Ok(Asked::Run(options)) => Ok(options),
             Ok(Asked::Help) => Err("help".to_owned()),
+            Ok(Asked::Version) => Err("version".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
