@@ -275,7 +275,7 @@ pub struct RelayConfig {
     /// packets that nobody asked for. `None`, the default: this relay does not knock. With it there are at most 7
     /// hole-punch ports.
     pub knock_port: Option<u16>,
-    /// The delay between giving P2's address to P4 and giving P4's address to P2 (the seed's Decision). 0.
+    /// The delay between giving P2's address to P4 and giving P4's address to P2 (the specification's Decision). 0.
     pub delay: Duration,
     /// How long P4 may take to answer an offer (S6). 65 s: longer than the peers' own wait, so that theirs speaks.
     pub answer_deadline: Duration,

@@ -86,7 +86,8 @@ pub enum RelayError {
     },
     /// The relay took no registration, and why.
     Refused(RefuseReason),
-    /// Registered, but no cookie arrived at the relay's hole-punch ports (S7): connections will stay on the relay.
+    /// Registered, but no cookie arrived at the relay's hole-punch ports (S7): the relay cannot tell the other side this
+    /// peer's address, so connections may stay on the relay.
     NoCookie,
     /// The same key registered from elsewhere; this peer does not fight over it.
     Replaced,
@@ -135,8 +136,8 @@ impl fmt::Display for RelayError {
             Self::Closed { reason } => write!(f, "the relay closed the connection: {reason}"),
             Self::Refused(reason) => write!(f, "the relay refused the registration: {reason}"),
             Self::NoCookie => f.write_str(
-                "registered, but no cookie arrived at the relay's hole-punch ports (is UDP to them blocked?): \
-                 connections will stay on the relay",
+                "registered, but the relay's hole-punch ports do not answer (is UDP to them blocked?): the relay cannot \
+                 tell others this machine's address, so connections may stay on the relay",
             ),
             Self::Replaced => f.write_str("another program registered at the relay with the same key"),
             Self::Transport(error) => match error.found_by {
@@ -291,8 +292,10 @@ pub enum DirectFailure {
 impl fmt::Display for DirectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoCookie => "no cookie arrived at the relay's hole-punch ports (is UDP to them blocked?)",
-            Self::NoAddress => "the relay knows no address of the other side (its cookies did not arrive)",
+            Self::NoCookie => "the relay's hole-punch ports do not answer (is UDP to them blocked?)",
+            Self::NoAddress => {
+                "the relay knows no address of the other side (the relay's hole-punch ports do not answer it)"
+            }
             Self::NoRoundTrip => "nothing came back from the other side's addresses (the NATs do not let it pass)",
             Self::RelayOnly => "this connection is to stay on the relay",
         })
@@ -433,3 +436,15 @@ impl fmt::Display for MisuseError {
 }
 
 impl std::error::Error for MisuseError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The other side may still be reached by its own address, by a port mapping, or on the same network.
+    #[test]
+    fn hole_punch_ports_that_do_not_answer_are_no_word_against_a_direct_path() {
+        let said = RelayError::NoCookie.to_string();
+        assert!(said.contains("may stay on the relay") && !said.contains("will"), "{said}");
+    }
+}

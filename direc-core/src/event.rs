@@ -95,7 +95,7 @@ pub enum WakeReason {
     Introduction,
     /// A reconnect to the relay.
     Reconnect,
-    /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
+    /// The relay's delay between telling P4 and telling P2 (the specification's Decision).
     Delay,
 }
 
@@ -197,8 +197,9 @@ pub enum PeerEvent {
         /// At which relay.
         relay: SocketAddr,
     },
-    /// None of this peer's cookies was answered within the deadline: UDP to the relay's hole-punch ports is blocked, and
-    /// connections will stay on the relay. Said with each registration or refresh that ends so.
+    /// None of this peer's cookies was answered within the deadline: UDP to the relay's hole-punch ports is blocked. The
+    /// relay cannot tell the other side this peer's address, so a connection goes direct only where this peer can reach
+    /// the other side by itself. Said with each registration or refresh that ends so.
     Unanswered {
         /// At which relay.
         relay: SocketAddr,
@@ -254,8 +255,10 @@ pub enum PeerEvent {
         relay: SocketAddr,
         /// The name.
         name: PeerName,
-        /// Who is called so there; `None`: nobody, as far as this peer may know.
+        /// Who is called so there; `None`: nobody, or the relay does not say.
         id: Option<NodeId>,
+        /// Why the relay does not say: a quota, or this peer may not find others, or the relay does not know names.
+        refused: Option<RefuseReason>,
     },
     /// P3 has seen this peer's socket as `address` at hole-punch port number `port`.
     Observed {
@@ -347,7 +350,7 @@ pub enum PeerEvent {
         /// The reason.
         reason: CloseReason,
     },
-    /// This peer took a step of the seed's.
+    /// This peer took a step of the specification's.
     Step(StepTaken),
 }
 
@@ -361,11 +364,15 @@ pub enum RelayEvent {
         peer: NodeId,
         /// Its address at the relay's QUIC port.
         address: SocketAddr,
+        /// Whether it can be found by others; `false`: it is a client, which connects to others only.
+        listening: bool,
     },
     /// A registered peer's connection ended.
     Left {
         /// The peer.
         peer: NodeId,
+        /// Whether it could be found by others.
+        listening: bool,
     },
     /// A registration was refused, or ended because it is not allowed any more.
     TurnedAway {
@@ -385,11 +392,11 @@ pub enum RelayEvent {
         /// The reason given to P2.
         reason: RefuseReason,
     },
-    /// The relay took a step of the seed's.
+    /// The relay took a step of the specification's.
     Step(StepTaken),
 }
 
-/// A step of the seed's, taken: who, which, and about what.
+/// A step of the specification's, taken: who, which, and about what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepTaken {
     /// Who took it.

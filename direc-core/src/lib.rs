@@ -2,7 +2,7 @@
 //! relay, punched through their NATs, and kept alive through the relay where punching cannot work.
 //!
 //! No socket, clock, thread, randomness or environment in here: bytes, time and seeds come in by arguments, and what
-//! should be sent is polled out. [`Peer`] is P2 and P4 of the seed, [`Relay`] is P3; [`step`] names the steps.
+//! should be sent is polled out. [`Peer`] is P2 and P4 of the specification, [`Relay`] is P3; [`step`] names the steps.
 //!
 //! # The contract of both state machines
 //!

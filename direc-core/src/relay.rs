@@ -70,7 +70,7 @@ const PUNCH_PORTS: std::ops::RangeInclusive<usize> = 2..=8;
 /// Introductions that one peer may begin at once, as streams: quinn-proto keeps a place for each, for every peer.
 const MAX_STREAMS: u32 = 256;
 
-/// P3 of the seed. See the crate's contract.
+/// P3 of the specification. See the crate's contract.
 pub struct Relay {
     config: RelayConfig,
     clock: Clock,
@@ -286,11 +286,12 @@ impl Relay {
         self.urgent.forget_peer(handle);
         self.fresh.retain(|(owner, _), _| *owner != handle.0);
         let Some(entry) = self.registry.remove(handle) else { return };
+        let registered = entry.is_registered();
         for id in entry.introductions {
             self.end_introduction(id, handle, RefuseReason::PeerLeft);
         }
-        if entry.listening {
-            self.events.push_back(RelayEvent::Left { peer: entry.id });
+        if registered {
+            self.events.push_back(RelayEvent::Left { peer: entry.id, listening: entry.listening });
         }
     }
 

@@ -1,8 +1,8 @@
-//! The seed's steps, S1–S13, by their names: what each is, who takes it, where it lives in the code.
+//! The specification's steps, S1–S13, by their names: what each is, who takes it, where it lives in the code.
 
 use std::fmt;
 
-/// The three parties of the seed.
+/// The three parties of PTTH_DIREC. They print as `client`, `relay` and `server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// P2, the client: starts the introduction, is the QUIC client.
@@ -16,9 +16,9 @@ pub enum Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::P2 => "P2",
-            Self::P3 => "P3",
-            Self::P4 => "P4",
+            Self::P2 => "client",
+            Self::P3 => "relay",
+            Self::P4 => "server",
         })
     }
 }
@@ -58,7 +58,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// All steps in the seed's order.
+    /// All steps in the specification's order.
     pub const ALL: [Self; 13] = [
         Self::S1,
         Self::S2,
@@ -78,17 +78,17 @@ impl Step {
     /// One line for people.
     pub const fn what(self) -> &'static str {
         match self {
-            Self::S1 => "starts a bi stream to P3",
-            Self::S2 => "asks for a connection to Y and sends cookie X",
+            Self::S1 => "starts a stream to the relay",
+            Self::S2 => "asks for a connection to the server and sends cookie X",
             Self::S3 => "makes an ID and replies \"go ahead\"",
-            Self::S4 => "starts a bi stream to P4",
-            Self::S5 => "offers client W to P4, asks for cookie Z",
+            Self::S4 => "starts a stream to the server",
+            Self::S5 => "offers the client to the server, asks for cookie Z",
             Self::S6 => "accepts the offer",
             Self::S7 => "cookie on its way to a hole-punch port",
             Self::S8 => "learns a WAN address from a cookie that echoed",
             Self::S9 => "WAN addresses told",
-            Self::S10 => "tries to connect directly to P2",
-            Self::S11 => "tries to connect directly to P4",
+            Self::S10 => "tries to connect directly to the client",
+            Self::S11 => "tries to connect directly to the server",
             Self::S12 => "sees round-tripped data, moves QUIC to the direct path",
             Self::S13 => "sees round-tripped data, moves QUIC to the direct path",
         }
@@ -98,5 +98,19 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_of_client_relay_and_server() {
+        assert_eq!([Role::P2, Role::P3, Role::P4].map(|role| role.to_string()), ["client", "relay", "server"]);
+        for step in Step::ALL {
+            let what = step.what();
+            assert!(!["P2", "P3", "P4"].iter().any(|party| what.contains(party)), "{step}: {what}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The seed's story, S1–S13, in virtual time between open hosts.
+//! The specification's story, S1–S13, in virtual time between open hosts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

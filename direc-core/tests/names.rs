@@ -15,7 +15,7 @@ fn name(text: &str) -> PeerName {
 /// What P2 has been told of this name, by which relay.
 fn told(world: &World, asked: &PeerName) -> Vec<(std::net::SocketAddr, Option<NodeId>)> {
     let told = world.hosts[P2].events.iter().filter_map(|(_, event)| match event {
-        Event::Peer(PeerEvent::Resolved { relay, name, id }) if name == asked => Some((*relay, *id)),
+        Event::Peer(PeerEvent::Resolved { relay, name, id, .. }) if name == asked => Some((*relay, *id)),
         _ => None,
     });
     told.collect()
@@ -38,6 +38,32 @@ fn a_name_is_asked_for_and_answered_within_a_round_trip_and_nobody_is_called_by_
     let relay = "203.0.113.10:4433".parse().unwrap();
     assert_eq!(told(&world, &name("office-server")), [(relay, Some(p4))]);
     assert_eq!(told(&world, &name("office")), [(relay, None)]);
+}
+
+#[test]
+fn a_peer_whose_quota_is_used_up_is_told_that_and_not_that_nobody_has_the_name() {
+    let mut world = World::trio(Consent::Any, [20, 20, 20]);
+    world.warm();
+    let (now, p4) = (world.now, identity(4).id());
+    let one = Rate { amount: 1, per: std::time::Duration::from_secs(3600) };
+    let introductions = Scopes { peer: Some(one), address: None, total: None };
+    world.relay(P3).set_names(now, [(name("office"), p4)].into());
+    world.relay(P3).set_quotas(now, Quotas { introductions, ..Quotas::default() });
+    let refusals = |world: &World, asked: &PeerName| -> Vec<_> {
+        let told = world.hosts[P2].events.iter().filter_map(|(_, event)| match event {
+            Event::Peer(PeerEvent::Resolved { name, refused, .. }) if name == asked => Some(*refused),
+            _ => None,
+        });
+        told.collect()
+    };
+    ask(&mut world, &name("office"));
+    world.run(ms(100));
+    ask(&mut world, &name("office"));
+    ask(&mut world, &name("nobody"));
+    world.run(ms(100));
+    let quota = Some(RefuseReason::PeerQuota);
+    assert_eq!(refusals(&world, &name("office")), [None, quota]);
+    assert_eq!(refusals(&world, &name("nobody")), [quota], "nothing is told of the name");
 }
 
 #[test]

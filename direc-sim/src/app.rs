@@ -318,7 +318,10 @@ impl PeerHost {
                 }
                 format!("relay lost: {error}")
             }
-            PeerEvent::Resolved { name, id, .. } => return What::Detail(format!("{name} is {id:?}")),
+            PeerEvent::Resolved { name, id, refused, .. } => {
+                let why = refused.map_or(String::new(), |why| format!(", {why}"));
+                return What::Detail(format!("{name} is {id:?}{why}"));
+            }
             PeerEvent::Observed { port, address } => {
                 return What::Detail(format!("seen as {address} at hole-punch port {port}"));
             }

@@ -18,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-use cli::args::{Args, HELP, Mode, parse};
+use cli::args::{Args, HELP, Mode, VERSION, parse};
 use direc_sim::{
     Outcome, Scenario,
     app::{Answer, Work},
@@ -54,6 +54,10 @@ fn main() -> ExitCode {
     let good = match args.mode {
         Mode::Help => {
             say(HELP);
+            true
+        }
+        Mode::Version => {
+            say(VERSION);
             true
         }
         Mode::Bound => {

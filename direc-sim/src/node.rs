@@ -69,10 +69,10 @@ impl Node for Relay {
     fn poll_event(&mut self, _now: Instant) -> Option<What> {
         Relay::poll_event(self).map(|event| match event {
             RelayEvent::Step(step) => What::Step(step),
-            RelayEvent::Registered { peer, address } => {
+            RelayEvent::Registered { peer, address, .. } => {
                 What::Detail(format!("{} registered from {address}", peer.short()))
             }
-            RelayEvent::Left { peer } => What::Detail(format!("{} left", peer.short())),
+            RelayEvent::Left { peer, .. } => What::Detail(format!("{} left", peer.short())),
             RelayEvent::TurnedAway { peer, address, reason } => {
                 What::Event(format!("turned away {} from {address}: {reason}", peer.short()))
             }

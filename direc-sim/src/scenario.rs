@@ -167,7 +167,7 @@ pub struct Scenario {
     /// How many relays there are, each as far away as the others. Peers are registered at all of them, and prefer the
     /// first.
     pub relays: usize,
-    /// The relay's delay between telling P4 and telling P2 (the seed's Decision).
+    /// The relay's delay between telling P4 and telling P2 (the specification's Decision).
     pub relay_delay: Duration,
     /// What both sides try where plain punching leads nowhere.
     pub techniques: Techniques,
@@ -325,11 +325,12 @@ impl Scenario {
         elsewhere.unwrap_or_else(|| self.boxes(peer))
     }
 
-    /// A peer's name for people.
+    /// A peer's name for people: the first two are the client and the server of most scenarios.
     pub fn name(peer: usize) -> String {
         match peer {
-            0 => "P2".into(),
-            n => format!("P{}", n + 3),
+            0 => "client".into(),
+            1 => "server".into(),
+            n => format!("peer{}", n + 1),
         }
     }
 }

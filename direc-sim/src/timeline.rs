@@ -1,4 +1,4 @@
-//! A run as a sequence diagram in text: lanes P2, P3 and P4, the seed's steps, and how close it came to the bound.
+//! A run as a sequence diagram in text: lanes of client, relay and server, the specification's steps, and how close it came to the bound.
 
 mod canvas;
 
@@ -97,7 +97,7 @@ pub fn story(outcome: &Outcome, call: usize) -> Option<Story> {
     Some(Story { items: items.collect(), hidden })
 }
 
-/// The sequence diagram of one call of a run, at most 100 columns wide.
+/// The sequence diagram of one call of a run, at most 80 columns wide.
 pub fn render(outcome: &Outcome, call: usize) -> String {
     let mut out = String::new();
     let Some(Story { items, hidden }) = story(outcome, call) else { return out };
@@ -220,15 +220,17 @@ fn summary(outcome: &Outcome, number: usize, out: &mut String) {
     let bounds = Bounds::of(&outcome.scenario, number);
     let (a, b) = (outcome.scenario.to_relay(spec.from), outcome.scenario.to_relay(spec.to));
     let c = outcome.scenario.between(spec.from, spec.to);
-    let _ = writeln!(out, "one-way delays: a = P2–P3 {} ms, b = P3–P4 {} ms, c = P2–P4 {} ms", ms(a), ms(b), ms(c));
+    let [a, b, c] = [a, b, c].map(ms);
+    let _ =
+        writeln!(out, "one way: client–relay a = {a} ms, relay–server b = {b} ms,\n         client–server c = {c} ms");
     let mut line = |what: &str, time: Option<Duration>, bound: Option<Duration>| {
         let _ = match (time, bound.filter(|bound| !bound.is_zero())) {
             (Some(time), Some(bound)) => {
                 let ratio = time.as_secs_f64() / bound.as_secs_f64();
-                writeln!(out, "{what:<34}{:>9} ms   bound {:>9} ms   {ratio:.3} × bound", ms(time), ms(bound))
+                writeln!(out, "{what:<34}{:>8} ms  bound {:>8} ms  {ratio:.3} × bound", ms(time), ms(bound))
             }
-            (Some(time), None) => writeln!(out, "{what:<34}{:>9} ms", ms(time)),
-            (None, _) => writeln!(out, "{what:<34}{:>9}", "never"),
+            (Some(time), None) => writeln!(out, "{what:<34}{:>8} ms", ms(time)),
+            (None, _) => writeln!(out, "{what:<34}{:>8}", "never"),
         };
     };
     let standing = bounds.map(|bounds| bounds.direct.min(bounds.relayed));

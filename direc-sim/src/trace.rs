@@ -113,7 +113,7 @@ pub struct PacketRecord {
 /// Something a node said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// It took a step of the seed's.
+    /// It took a step of the specification's.
     Step(StepTaken),
     /// It reported something that matters for the whole connection, in words.
     Event(String),

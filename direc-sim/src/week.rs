@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use holdings::Holdings;
 pub use report::{Fault, Report, moment};
-pub use watch::Longest;
+pub use watch::{Longest, RETRY};
 
 use crate::{SetUpError, run::Cast};
 use watch::Watch;

@@ -12,12 +12,12 @@ fn out(output: &Output) -> String {
 }
 
 #[test]
-fn the_timeline_tells_all_steps_within_100_columns() {
+fn the_timeline_tells_all_steps_within_a_terminal_s_80_columns() {
     for line in ["--seed 3", "--ask --delays 10,20,25", "--a sym --b double --loss 0.05 --jitter 3"] {
         let output = sim(line);
         assert!(output.status.success(), "{line}");
         let text = out(&output);
-        let wide = text.lines().find(|row| row.chars().count() > 100);
+        let wide = text.lines().find(|row| row.chars().count() > 80);
         assert_eq!(wide, None, "{line}");
         assert!(text.contains("bound"), "{line}");
         let missing: Vec<String> =
@@ -26,6 +26,25 @@ fn the_timeline_tells_all_steps_within_100_columns() {
     }
     let text = out(&sim("--seed 3"));
     assert!(text.contains("● S12 ") && text.contains("● S13 ") && text.contains("1.000 × bound"), "{text}");
+    let parties = ["P2", "P3", "P4"].into_iter().find(|party| text.contains(party));
+    assert_eq!(parties, None, "people read of client, relay and server: {text}");
+}
+
+#[test]
+fn help_and_version_end_well_and_speak_of_client_and_server() {
+    for (line, words) in [("--help", "--sender client|server"), ("matrix --help", "client-relay")] {
+        let output = sim(line);
+        let text = out(&output);
+        assert!(output.status.success() && text.contains(words), "{line}: {text}");
+        for word in ["P2", "P3", "P4", "the seed's"] {
+            assert!(!text.contains(word), "{line} says {word}");
+        }
+    }
+    for line in ["--version", "-V", "matrix --version", "week -V"] {
+        let output = sim(line);
+        let version = concat!("direc-sim ", env!("CARGO_PKG_VERSION"), "\n");
+        assert!(output.status.success() && out(&output) == version, "{line}: {}", out(&output));
+    }
 }
 
 #[test]
@@ -94,16 +113,16 @@ fn faults_tells_each_row_its_limit_and_how_to_see_the_worst_again() {
     assert!(output.status.success() && output.stderr.is_empty(), "{text}");
     assert_eq!(text.lines().count(), 2, "without loss and with");
     assert!(text.lines().all(|line| line.contains("\"trials\":4,") && line.contains("\"limit_ms\":600,")), "{text}");
-    let output = sim("faults --fault relay-killed --loss 0 --sender P4 --seed 5 --seeds 1");
+    let output = sim("faults --fault relay-killed --loss 0 --sender server --seed 5 --seeds 1");
     let text = out(&output);
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("worst: direc-sim faults --fault relay-killed --loss 0 --sender P4 --seed 5 --seeds 1"));
+    assert!(text.contains("worst: direc-sim faults --fault relay-killed --loss 0 --sender server --seed 5 --seeds 1"));
     assert!(text.contains("fault at "), "one trial is told as a story: {text}");
 }
 
 #[test]
 fn goodput_has_a_row_for_each_pair_of_rates() {
-    let output = sim("goodput --seeds 1 --sender P2 --json");
+    let output = sim("goodput --seeds 1 --sender client --json");
     let text = out(&output);
     assert!(output.status.success(), "{text}");
     assert_eq!(

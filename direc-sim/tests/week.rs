@@ -19,7 +19,9 @@ fn run(seed: u64, relays: usize, hours: u32) -> Report {
 fn nobody_is_lost_for_longer_than_its_backoff_in_a_day() {
     let report = run(1, 1, 24);
     assert!(report.incidents > 30 && report.pings > 500, "{} {}", report.incidents, report.pings);
-    assert!(report.ends.keys().any(|end| end.starts_with("ended: ")), "connections end and are made again");
+    assert!(!report.ended.is_empty(), "connections end and are made again");
+    assert!(report.made() > report.ended.values().sum(), "{} made, {:?}", report.made(), report.ended);
+    assert_eq!(report.made() + report.unmade.values().sum::<u64>(), report.calls);
     for (what, _, longest) in &report.stretches {
         let rare = what.contains("answer");
         assert!(rare || longest.count > 0, "never {what}: the watch is blind");
@@ -35,5 +37,5 @@ fn two_relays_lose_nobody_either() {
 #[test]
 fn a_week_gives_the_same_run_each_time() {
     let [one, other] = [7, 7].map(|seed| run(seed, 1, 1));
-    assert_eq!((one.hash, one.packets, one.ends), (other.hash, other.packets, other.ends));
+    assert_eq!((one.hash, one.packets, one.ended, one.unmade), (other.hash, other.packets, other.ended, other.unmade));
 }

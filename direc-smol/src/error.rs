@@ -3,7 +3,9 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
-use direc_core::{CloseReason, ConfigError, IdError, NodeId, RelayError};
+use direc_core::{CloseReason, ConfigError, IdError, NodeId, RefuseReason, RelayError};
+
+use crate::FileTrouble;
 
 /// Why a node did not start.
 #[derive(Debug)]
@@ -163,7 +165,7 @@ pub enum KeyFileError {
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, doing, error } => write!(f, "{doing} {}: {error}", path.display()),
+            Self::Io { path, doing, error } => write!(f, "{}", FileTrouble { doing, path, error }),
             Self::NotAFile { path } => write!(f, "{} is not a file, so it cannot hold a key", path.display()),
             Self::Exposed { path, mode } => {
                 let path = path.display();
@@ -332,8 +334,10 @@ pub struct Named {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// No relay that knows this peer knows the name, or would say so.
+    /// No relay that knows this peer knows the name.
     Unknown,
+    /// No relay names anybody, and one does not say: a quota, or this peer may not find others.
+    Refused(RefuseReason),
     /// There is no relay to ask.
     Relay(RelayError),
     /// Relays name different peers.
@@ -352,6 +356,7 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("the relay knows nobody of that name"),
+            Self::Refused(reason) => write!(f, "the relay does not say who that is: {reason}"),
             Self::Relay(error) => write!(f, "{error}"),
             Self::Disagree { named } => {
                 f.write_str("the relays disagree (ask one of them alone, or use the ID that is meant)")?;

@@ -237,8 +237,8 @@ impl PeerMachine {
             PeerEvent::OverQuota { relay, reason, rate, dropped } => {
                 self.feed.publish(now, &PeerNews::OverQuota { relay, reason, rate, dropped }, wakes);
             }
-            PeerEvent::Resolved { relay, name, id } => {
-                self.on_resolved(relay, &name, id);
+            PeerEvent::Resolved { relay, name, id, refused } => {
+                self.on_resolved(relay, &name, refused.map_or(Ok(id), Err));
                 wakes.ring(&self.signals.relay);
             }
             PeerEvent::Tunnel { relay, wanted } => self.wishes.set(relay, wanted, wakes),

@@ -29,6 +29,7 @@ mod connection;
 mod driver;
 mod error;
 mod feed;
+mod file_trouble;
 mod https;
 mod hub;
 mod key;
@@ -61,6 +62,7 @@ pub use direc_core::{
 pub use error::{
     BindError, KeyFileError, Named, ReadError, ReadToEndError, ResolveError, SendDatagramError, WriteError,
 };
+pub use file_trouble::FileTrouble;
 #[cfg(feature = "acme")]
 pub use https::AcmeOptions;
 pub use https::{

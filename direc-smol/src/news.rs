@@ -34,7 +34,8 @@ pub enum PeerNews {
         /// At which relay.
         relay: SocketAddr,
     },
-    /// No cookie was answered: UDP to the relay's hole-punch ports is blocked, connections will stay on the relay.
+    /// No cookie was answered: UDP to the relay's hole-punch ports is blocked. The relay cannot tell the other side this
+    /// peer's address, so a connection may stay on the relay.
     Unanswered {
         /// At which relay.
         relay: SocketAddr,
@@ -106,7 +107,7 @@ pub enum PeerNews {
     Nature(Nature),
     /// The router has mapped a port to this peer, or does not any more.
     PortMapping(Option<PortMapping>),
-    /// This peer took a step of the seed's.
+    /// This peer took a step of the specification's.
     Step(StepTaken),
 }
 
@@ -120,11 +121,15 @@ pub enum RelayNews {
         peer: NodeId,
         /// Its address.
         address: SocketAddr,
+        /// Whether it can be found by others; `false`: it is a client, which connects to others only.
+        listening: bool,
     },
     /// A registered peer's connection ended.
     Left {
         /// The peer.
         peer: NodeId,
+        /// Whether it could be found by others.
+        listening: bool,
     },
     /// A registration was refused, or ended because it is not allowed any more.
     TurnedAway {
@@ -167,7 +172,7 @@ pub enum RelayNews {
         /// It is asked again after this time.
         again: Duration,
     },
-    /// The relay took a step of the seed's.
+    /// The relay took a step of the specification's.
     Step(StepTaken),
 }
 

@@ -213,7 +213,8 @@ impl Peer {
     ///
     /// # Errors
     /// [`ResolveError::Disagree`] if they name different peers: which one is meant, a person has to say.
-    /// [`ResolveError::Unknown`] if all relays that know this peer know nobody of that name; [`ResolveError::Relay`] if
+    /// [`ResolveError::Unknown`] if all relays that know this peer know nobody of that name; [`ResolveError::Refused`] if
+    /// none of them names anybody and one of them does not say; [`ResolveError::Relay`] if
     /// the next attempt to register has failed at all of them; [`ResolveError::NoAnswer`] after 10 s.
     pub async fn resolve(&self, name: &PeerName) -> Result<Named, ResolveError> {
         let since = self.guard.call(|machine, now| {

@@ -42,7 +42,7 @@ pub struct RelayOptions {
     /// The port it knocks from when a peer asks for that, to learn what its NAT does with a packet that it has not asked
     /// for; 0: the system picks; `None`: it does not knock. With it there are at most seven hole-punch ports.
     pub knock_port: Option<u16>,
-    /// The seed's delay between telling P4 and telling P2. 0.
+    /// The specification's delay between telling P4 and telling P2. 0.
     pub delay: Duration,
     /// Where its UDP sockets are reached, a name or an address, if not at the host whose HTTPS port describes it.
     pub public_host: Option<String>,
@@ -95,7 +95,7 @@ impl fmt::Debug for RelayOptions {
     }
 }
 
-/// A running relay, P3 of the seed. Dropped, it says good-bye and ends by itself.
+/// A running relay, P3 of the specification. Dropped, it says good-bye and ends by itself.
 pub struct RelayServer {
     guard: Guard<RelayMachine>,
     id: NodeId,
@@ -331,8 +331,10 @@ impl Machine for RelayMachine {
     fn dispatch(&mut self, now: Instant, wakes: &mut Wakes) {
         while let Some(event) = self.core.poll_event() {
             let news = match event {
-                RelayEvent::Registered { peer, address } => RelayNews::Registered { peer, address },
-                RelayEvent::Left { peer } => RelayNews::Left { peer },
+                RelayEvent::Registered { peer, address, listening } => {
+                    RelayNews::Registered { peer, address, listening }
+                }
+                RelayEvent::Left { peer, listening } => RelayNews::Left { peer, listening },
                 RelayEvent::TurnedAway { peer, address, reason } => RelayNews::TurnedAway { peer, address, reason },
                 RelayEvent::Refused { client, server, reason } => RelayNews::Refused { client, server, reason },
                 RelayEvent::Step(step) => RelayNews::Step(step),

@@ -286,6 +286,13 @@ fn a_relay_answers_what_it_is_asked_for_and_refuses_the_rest() {
     let found = answer(address, &format!("GET /.well-known/direc HTTP/1.1\r\n{host}\r\n"));
     assert!(found.starts_with("HTTP/1.1 200 OK\r\n"), "{found}");
     assert!(found.contains(&format!("\"key\":\"{}\"", relay.id())), "{found}");
+    let (headers, _) = found.split_at(found.find("\r\n\r\n").unwrap() + 4);
+    let head = answer(address, &format!("HEAD /.well-known/direc HTTP/1.1\r\n{host}\r\n"));
+    assert_eq!(head, headers, "as GET, and nothing to see");
+    let nowhere = answer(address, &format!("HEAD / HTTP/1.1\r\n{host}\r\n"));
+    assert!(nowhere.starts_with("HTTP/1.1 404 Not Found\r\n") && nowhere.ends_with("\r\n\r\n"), "{nowhere}");
+    let posted = answer(address, &format!("POST /.well-known/direc HTTP/1.1\r\n{host}\r\n"));
+    assert!(posted.contains("\r\nAllow: GET, HEAD\r\n"), "{posted}");
     for (request, status) in [
         (format!("GET / HTTP/1.1\r\n{host}\r\n"), "404 Not Found"),
         (format!("POST /direc HTTP/1.1\r\n{host}\r\n"), "405 Method Not Allowed"),

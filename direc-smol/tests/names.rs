@@ -5,7 +5,10 @@
 mod common;
 
 use common::*;
-use direc_smol::{Consent, Named, Peer, PeerName, PeerOptions, RelayError, RelayUrl, ResolveError, ephemeral_key};
+use direc_smol::{
+    Consent, Named, Peer, PeerName, PeerOptions, Quotas, Rate, RefuseReason, RelayError, RelayUrl, ResolveError,
+    Scopes, ephemeral_key,
+};
 use futures_lite::future;
 
 fn name(text: &str) -> PeerName {
@@ -79,6 +82,22 @@ fn who_asks_for_the_same_name_at_once_all_hear_and_one_that_gives_up_takes_it_fr
         };
         let ((first, second), ()) = future::zip(both, giving_up).await;
         assert_eq!((first.unwrap().id, second.unwrap().id), (other, other));
+    });
+}
+
+#[test]
+fn a_name_that_a_quota_keeps_back_is_not_called_unknown() {
+    run(async {
+        let (relay, other) = (relay(), nobody());
+        relay.set_names([(name("office"), other)].into());
+        let one = Rate { amount: 1, per: std::time::Duration::from_secs(3600) };
+        let introductions = Scopes { peer: Some(one), address: None, total: None };
+        relay.set_quotas(Quotas { introductions, ..Quotas::default() });
+        let client = peer(&relay, Consent::Closed).await;
+        assert_eq!(client.resolve(&name("office")).await.unwrap().id, other);
+        let error = client.resolve(&name("office")).await.unwrap_err();
+        assert_eq!(error, ResolveError::Refused(RefuseReason::PeerQuota));
+        assert!(error.to_string().contains("used up"), "{error}");
     });
 }
 

@@ -134,7 +134,7 @@ fn a_peer_without_handles_says_good_bye() {
         let id = lone.id();
         drop(lone);
         loop {
-            if let (_, direc_smol::RelayNews::Left { peer }) = news.next().await.unwrap() {
+            if let (_, direc_smol::RelayNews::Left { peer, .. }) = news.next().await.unwrap() {
                 break assert_eq!(peer, id);
             }
         }

@@ -22,6 +22,11 @@ pub enum Event {
         /// By then it is gone.
         within_ms: f64,
     },
+    /// The relay would start with its settings: `relay --check-config`.
+    ConfigChecked {
+        /// What the operator may not have meant.
+        warnings: Vec<String>,
+    },
     /// The peer is registered.
     #[serde(rename = "ready")]
     PeerReady {

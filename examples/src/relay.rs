@@ -1,6 +1,7 @@
 //! `relay`: P3, the party that both peers can reach.
 
 mod admin;
+mod check;
 mod config;
 mod notify;
 mod options;
@@ -41,6 +42,9 @@ fn run(out: Out) -> Result<(), Failure> {
         }
     };
     let config = options.config()?;
+    if options.only_check() {
+        return check::run(&config, out);
+    }
     if config.log_format == Format::Json {
         out::write_records_as_json();
     }

@@ -15,7 +15,7 @@ use crate::{
 pub struct Standing {
     /// The other peer's ID.
     pub peer: String,
-    /// This side's part: P2 or P4.
+    /// This side's part: `client` or `server`.
     pub role: String,
     /// The path that carries data.
     pub path: Kind,

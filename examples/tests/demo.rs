@@ -27,8 +27,8 @@ fn it_shows_thirteen_steps_a_direct_connection_and_intact_bytes() {
     let times: Vec<_> = named("step").iter().map(|step| step["ms"].as_f64().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
 
-    assert!(named("path").iter().any(|event| event["who"] == "P2" && event["path"] == "direct"));
-    assert!(named("path").iter().any(|event| event["who"] == "P4" && event["path"] == "direct"));
+    assert!(named("path").iter().any(|event| event["who"] == "client" && event["path"] == "direct"));
+    assert!(named("path").iter().any(|event| event["who"] == "server" && event["path"] == "direct"));
     let transfers = named("transfer");
     assert_eq!(transfers.len(), 2);
     assert!(transfers.iter().all(|transfer| transfer["intact"] == true && transfer["bytes"] == 3 << 20));

@@ -75,7 +75,7 @@ fn the_status_is_for_eyes_and_not_among_the_data() {
     let (_server, id) = serve(&folder, &url, &["--echo", "--allow", "any"]);
     let mut client = start(&folder, PEER, &["--relay", &url, "--status", "0.02", "connect", &id]);
     client.write(b"data");
-    for words in ["status: ", " as P2", "  * direct 127.0.0.1:", "direct goes before relayed"] {
+    for words in ["status: ", " as client", "  * direct 127.0.0.1:", "direct goes before relayed"] {
         client.until_said(words);
     }
     let ended = client.end();

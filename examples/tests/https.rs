@@ -32,6 +32,10 @@ fn a_pinned_https_url_is_all_that_two_peers_need() {
     let (_server, id) = serve(&folder, &https, &["--allow", "any"]);
     let ended = ping(&folder, &["--relay", &https], &id);
     assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    // The same without its scheme, and with the slash that browsers put there.
+    let bare = https.strip_prefix("https://").unwrap().replace('#', "/#");
+    let ended = ping(&folder, &["--relay", &bare], &id);
+    assert_eq!(ended.code, Some(0), "{bare}: {}", ended.errors);
 }
 
 #[test]

@@ -18,16 +18,28 @@ fn relay(folder: &Folder, flags: &[&str]) -> (Program, String, String) {
     let flags = [&["--listen", "127.0.0.1:0", "--admin", "0", "--json"], flags].concat();
     let mut relay = start(folder, RELAY, &flags);
     let url = relay.until("ready").pop().unwrap()["url"].as_str().unwrap().to_owned();
-    relay.until_said("status and metrics at http://127.0.0.1:");
-    relay.until_said("/\n");
-    let errors = relay.errors();
-    let at = errors.split_once("metrics at http://").unwrap().1.split_once('/').unwrap().0.to_owned();
-    (relay, url, at)
+    // In whichever form the log is: its address is whole when a slash follows.
+    let place =
+        |errors: &str| Some(errors.split_once("status and metrics at http://")?.1.split_once('/')?.0.to_owned());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(at) = place(&relay.errors()) {
+            return (relay, url, at);
+        }
+        assert!(Instant::now() < deadline, "no admin port: {}", relay.errors());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn get(at: &str, path: &str) -> String {
+    ask(at, "GET", path)
+}
+
+fn ask(at: &str, method: &str, path: &str) -> String {
     let mut socket = TcpStream::connect(at).unwrap();
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    socket
+        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").as_bytes())
+        .unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
     answer
@@ -76,6 +88,79 @@ fn metrics_tell_of_peers_introductions_and_refusals_and_the_page_of_nobody_in_pa
     assert!(get(&at, "/healthz").starts_with("HTTP/1.1 200 "));
     assert!(get(&at, "/secrets").starts_with("HTTP/1.1 404 "));
     drop(server);
+}
+
+#[test]
+fn an_introduction_that_is_over_within_a_minute_counts_as_not_known_and_not_as_relayed() {
+    let folder = Folder::new();
+    let (_relay, url, at) = relay(&folder, &[]);
+    assert!(get(&at, "/").contains("none accepted yet"));
+    let (_server, id) = serve(&folder, &url, &["--allow", "any"]);
+    let ended = run(&folder, PEER, &["--relay", &url, "--path", "direct", "ping", &id, "--count", "1"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    until_metric(&at, "direc_introductions_accepted_total", 1.0);
+    assert_eq!(metric(&at, "direc_introductions_relayed_total"), Some(0.0));
+    let page = get(&at, "/");
+    assert!(page.contains("id=\"direct\">–<") && page.contains("not known of 1: it shows after a minute"), "{page}");
+}
+
+#[test]
+fn head_is_answered_like_get_with_nothing_to_see() {
+    let folder = Folder::new();
+    let (_relay, _, at) = relay(&folder, &[]);
+    for path in ["/healthz", "/readyz", "/", "/metrics", "/nowhere"] {
+        let (get, head) = (get(&at, path), ask(&at, "HEAD", path));
+        let line = |answer: &str| answer.lines().next().unwrap().to_owned();
+        assert_eq!(line(&get), line(&head), "{path}");
+        assert!(head.ends_with("\r\n\r\n") && head.matches("\r\n\r\n").count() == 1, "{path}: {head}");
+        let names = |answer: &str| -> Vec<String> {
+            let headers = answer.split_once("\r\n\r\n").unwrap().0.lines().skip(1);
+            headers.map(|header| header.split_once(':').unwrap().0.to_owned()).collect()
+        };
+        assert_eq!(names(&get), names(&head), "{path}");
+        assert!(names(&head).contains(&"Content-Length".to_owned()), "{head}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_is_measured_by_the_names_that_prometheus_has_for_it() {
+    let folder = Folder::new();
+    let (_relay, _, at) = relay(&folder, &[]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let of = |name: &str| metric(&at, &format!("process_{name}")).unwrap_or_else(|| panic!("no process_{name}"));
+    assert!(of("resident_memory_bytes") > 1e6);
+    assert!(of("open_fds") > 5.0 && of("open_fds") < of("max_fds"));
+    assert!((of("start_time_seconds") - now).abs() < 3600.0);
+    let before = of("cpu_seconds_total");
+    assert!(before >= 0.0 && of("cpu_seconds_total") >= before);
+    let metrics = get(&at, "/metrics");
+    assert!(metrics.contains("# TYPE process_cpu_seconds_total counter\n"), "{metrics}");
+    assert!(!metrics.contains("direc_process"), "{metrics}");
+}
+
+#[test]
+fn the_log_has_a_line_when_a_client_comes_and_when_it_goes() {
+    let folder = Folder::new();
+    let (relay, url, _) = relay(&folder, &["--log-format", "json"]);
+    let (server, id) = serve(&folder, &url, &["--allow", "any"]);
+    let ended = run(&folder, PEER, &["--relay", &url, "--key", "client.key", "ping", &id, "--count", "1"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    let client = direc_smol::load_or_create_key(&folder.path("client.key")).unwrap().id().to_string();
+    relay.until_said(&format!("left client {client}"));
+    // Killed, it would be missed only after a while.
+    server.interrupt();
+    server.end();
+    relay.until_said(&format!("left {id}"));
+    let errors = relay.errors();
+    let lines: Vec<serde_json::Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |event: &str, peer: &str| {
+        let mine = lines.iter().filter(|line| line["event"] == event && line["peer"] == peer);
+        mine.map(|line| line["listening"].as_bool().unwrap()).collect::<Vec<_>>()
+    };
+    for event in ["registered", "left"] {
+        assert_eq!((said(event, &client), said(event, &id)), (vec![false], vec![true]), "{event}: {errors}");
+    }
 }
 
 #[test]

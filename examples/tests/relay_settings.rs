@@ -43,7 +43,12 @@ fn a_file_that_is_wrong_ends_the_relay_at_the_start_and_says_where() {
     let alone = ended("[https]\nlisten = 443\nkey = 'k.pem'\n");
     assert!(alone.errors.contains("https.certificate"), "{}", alone.errors);
     let gone = run(&folder, RELAY, &["--config", "gone.toml"]);
-    assert!(gone.errors.contains("relay: gone.toml: No such file"), "{}", gone.errors);
+    assert!(gone.errors.contains("`relay --sample-config` prints such a file"), "{}", gone.errors);
+    assert!(
+        gone.errors.contains("relay: cannot read the settings in gone.toml: there is no such file or folder"),
+        "{}",
+        gone.errors
+    );
 }
 
 #[test]

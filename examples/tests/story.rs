@@ -133,6 +133,40 @@ fn bench_measures_up_and_down() {
 }
 
 #[test]
+fn bench_says_how_far_it_is_to_people_and_not_to_programs() {
+    let folder = Folder::new();
+    let (_relay, url) = relay(&folder);
+    let (_server, id) = serve(&folder, &url, &["--allow", "any"]);
+    let bench = |flags: &[&str]| run(&folder, PEER, &[&["--relay", &url, "bench", &id], flags].concat());
+    let ended = bench(&["--bytes", "2M"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    assert_eq!(ended.errors.matches(" MB/s").count(), 4, "a line each quarter: {}", ended.errors);
+    for flags in [&["--bytes", "2M", "--json"][..], &["--seconds", "0.3", "--json"], &["--seconds", "0.3"]] {
+        let ended = bench(flags);
+        assert_eq!(ended.code, Some(0), "{flags:?}: {}", ended.errors);
+        // The result's own line has another form.
+        assert!(!ended.errors.contains(" %  "), "{flags:?}: {}", ended.errors);
+    }
+}
+
+/// A bar is for terminals: `script` is one.
+#[cfg(target_os = "linux")]
+#[test]
+fn bench_for_a_time_draws_a_bar_on_a_terminal() {
+    let folder = Folder::new();
+    let (_relay, url) = relay(&folder);
+    let (_server, id) = serve(&folder, &url, &["--allow", "any"]);
+    let command = format!("{PEER} --relay '{url}' bench {id} --seconds 0.6 --down");
+    let ended = run(&folder, "script", &["-qec", &command, "/dev/null"]);
+    let seen = String::from_utf8_lossy(&ended.output).into_owned();
+    assert_eq!(ended.code, Some(0), "{seen}");
+    assert!(seen.contains("\rdown") && seen.contains("━"), "{seen}");
+    let shares = seen.split(" %  ").filter_map(|before| before.rsplit(' ').next()?.parse::<u32>().ok());
+    let shares: Vec<u32> = shares.collect();
+    assert!(shares.len() > 1 && shares.is_sorted() && shares.iter().all(|&share| share <= 100), "{seen}");
+}
+
+#[test]
 fn the_same_key_may_connect_and_serve() {
     let folder = Folder::new();
     let (_relay, url) = relay(&folder);

@@ -28,7 +28,7 @@ pub struct Scene {
     pub consents: u8,
     /// One-way delays between P2 and P3, P3 and P4, P2 and P4, in milliseconds, plus one.
     pub delays: [u8; 3],
-    /// Bit 0: the relay makes P2 wait for P4's addresses (the seed's Decision). Bit 1: time passes until both peers
+    /// Bit 0: the relay makes P2 wait for P4's addresses (the specification's Decision). Bit 1: time passes until both peers
     /// are warm before the program goes on. Bit 2: a puppet takes the relay's place (target `peer`), or the second
     /// puppet has P4's key (target `relay`). Bit 3: a stranger's address is among what puppets name.
     pub flags: u8,

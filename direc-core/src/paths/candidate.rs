@@ -52,7 +52,7 @@ pub(super) enum State {
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Of full size: what it passes is fit for QUIC. The `first` one ever is a step of the seed's.
+    /// Of full size: what it passes is fit for QUIC. The `first` one ever is a step of the specification's.
     Probe { first: bool },
     /// Without the padding.
     Check,

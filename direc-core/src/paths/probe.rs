@@ -1,4 +1,4 @@
-//! Probes: a nonce authenticated with the introduction's secret; its echo is the seed's "round-tripped data".
+//! Probes: a nonce authenticated with the introduction's secret; its echo is the specification's "round-tripped data".
 
 use ring::hmac;
 

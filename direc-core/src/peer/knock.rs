@@ -210,7 +210,8 @@ impl Knock {
 impl Peer {
     /// The relay hears this peer from this address.
     pub(super) fn on_seen(&mut self, relay: usize, address: SocketAddr) {
-        let before = self.evidence.on_seen(self.now, relay, address);
+        let tunnelled = self.relays[relay].control.link() != Link::Main;
+        let before = self.evidence.on_seen(self.now, relay, address, tunnelled);
         self.say_where(relay);
         self.tell_nature();
         if before.is_some_and(|before| before != address) {

@@ -29,9 +29,9 @@ impl Peer {
 
     /// Answers that nobody waits for are none.
     pub(super) fn on_resolved(&mut self, relay: usize, resolved: Resolved) {
-        let Resolved { name, id } = resolved;
+        let Resolved { name, id, reason } = resolved;
         if self.relays[relay].names.remove(&name) {
-            self.events.push_back(PeerEvent::Resolved { relay: self.shared.relay(relay), name, id });
+            self.events.push_back(PeerEvent::Resolved { relay: self.shared.relay(relay), name, id, refused: reason });
         }
     }
 }

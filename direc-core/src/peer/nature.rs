@@ -157,6 +157,9 @@ struct Seen {
     relay: SocketAddr,
     /// By the hole-punch port, `None` for QUIC's: in the order of sending.
     places: BTreeMap<Option<u8>, Sighting>,
+    /// The control connection goes by a tunnel: what the relay sees of it is a TCP connection's address, which says which
+    /// host this is and nothing of how UDP is mapped.
+    tunnelled: bool,
     /// The last cookie, and the hole-punch ports that have had it. An address from before a NAT has forgotten must not be
     /// compared with one from after it.
     run: (Cookie, BTreeSet<u8>),
@@ -171,7 +174,7 @@ struct Seen {
 impl Seen {
     fn new(relay: SocketAddr) -> Self {
         let (places, run) = (BTreeMap::new(), (Cookie::default(), BTreeSet::new()));
-        Self { relay, places, run, ports: 0, finding: None, same: None, step: None }
+        Self { relay, places, tunnelled: false, run, ports: 0, finding: None, same: None, step: None }
     }
 
     fn see(&mut self, now: Instant, punch_port: Option<u8>, address: SocketAddr) {
@@ -180,19 +183,24 @@ impl Seen {
         *entry = if entry.address == address { Sighting { last: now, ..*entry } } else { new };
     }
 
+    /// Where the relay has seen the UDP socket.
+    fn sightings(&self) -> impl Iterator<Item = &Sighting> {
+        self.places.values().filter(|sighting| !self.tunnelled || sighting.punch_port.is_some())
+    }
+
     /// Compares the addresses of one run, if all of them are there.
     fn conclude(&mut self) {
         if self.run.1.len() < self.ports.max(1) {
             return;
         }
-        let addresses: Vec<SocketAddr> = self.places.values().map(|sighting| sighting.address).collect();
+        let addresses: Vec<SocketAddr> = self.sightings().map(|sighting| sighting.address).collect();
         self.same = (addresses.len() > 1).then(|| addresses.windows(2).all(|pair| pair[0] == pair[1]));
         self.step = step(&addresses);
     }
 
     /// The address that all ports see.
     fn one_address(&self) -> Option<SocketAddr> {
-        self.places.values().next().filter(|_| self.same == Some(true)).map(|sighting| sighting.address)
+        self.sightings().next().filter(|_| self.same == Some(true)).map(|sighting| sighting.address)
     }
 
     fn clash_prone(&self) -> Option<bool> {
@@ -233,7 +241,8 @@ impl Evidence {
     pub(super) fn forget(&mut self) {
         for seen in &mut self.relays {
             let quic = seen.places.remove(&None).map(|sighting| (None, sighting));
-            *seen = Seen { ports: seen.ports, places: quic.into_iter().collect(), ..Seen::new(seen.relay) };
+            let (places, tunnelled) = (quic.into_iter().collect(), seen.tunnelled);
+            *seen = Seen { ports: seen.ports, places, tunnelled, ..Seen::new(seen.relay) };
         }
     }
 
@@ -260,10 +269,18 @@ impl Evidence {
         seen.places.remove(&None);
     }
 
-    /// The relay's QUIC port sees this peer there; gives where that was before.
-    pub(super) fn on_seen(&mut self, now: Instant, relay: usize, address: SocketAddr) -> Option<SocketAddr> {
+    /// The relay's QUIC port sees this peer there, or its HTTPS port if the control connection goes by a tunnel; gives
+    /// where that was before.
+    pub(super) fn on_seen(
+        &mut self,
+        now: Instant,
+        relay: usize,
+        address: SocketAddr,
+        tunnelled: bool,
+    ) -> Option<SocketAddr> {
         let seen = self.relays.get_mut(relay)?;
         let before = seen.places.get(&None).map(|sighting| sighting.address);
+        seen.tunnelled = tunnelled;
         seen.see(now, None, address);
         before
     }
@@ -317,12 +334,12 @@ impl Evidence {
                 Finding::KeptOut(_) => Some(Filtering::AddressAndPortDependent),
             }),
             clash_prone: relays.iter().filter_map(|seen| seen.clash_prone()).max(),
-            sightings: self.relays.iter().flat_map(|seen| seen.places.values().copied()).collect(),
+            sightings: self.relays.iter().flat_map(|seen| seen.sightings().copied()).collect(),
         }
     }
 
     fn translated(&self, relays: &[&Seen]) -> Option<bool> {
-        let mut addresses = relays.iter().flat_map(|seen| seen.places.values()).map(|sighting| sighting.address);
+        let mut addresses = relays.iter().flat_map(|seen| seen.sightings()).map(|sighting| sighting.address);
         let first = addresses.next().filter(|_| !self.local.is_empty())?;
         Some(!std::iter::once(first).chain(addresses).all(|address| self.local.contains(&address)))
     }
@@ -330,7 +347,7 @@ impl Evidence {
     fn ports(&self, relays: &[&Seen], mapping: Option<Mapping>) -> Option<PortAssignment> {
         let mapping = mapping?;
         let kept = |sighting: &Sighting| self.local.iter().any(|local| local.port() == sighting.address.port());
-        let kept = relays.iter().flat_map(|seen| seen.places.values()).all(kept);
+        let kept = relays.iter().flat_map(|seen| seen.sightings()).all(kept);
         let steps = || relays.iter().find_map(|seen| seen.step);
         match mapping {
             _ if self.local.is_empty() => None,

@@ -219,7 +219,8 @@ fn a_relay_that_does_not_say_that_it_knows_names_is_not_asked_for_one() {
     let name: crate::PeerName = "office".parse().unwrap();
     pair.peer.resolve(pair.now, &name);
     pair.run();
-    let nobody = |event: &PeerEvent| matches!(event, PeerEvent::Resolved { id: None, .. });
+    let nobody =
+        |event: &PeerEvent| matches!(event, PeerEvent::Resolved { id: None, refused: Some(RefuseReason::Kind), .. });
     assert_eq!(pair.events.iter().filter(|event| nobody(event)).count(), 1);
     let connection = pair.liar.quic.get_mut(pair.liar.handle.unwrap()).unwrap();
     let heard = std::iter::from_fn(|| pair.liar.streams[0].receive(connection));

@@ -13,9 +13,9 @@ use crate::{
 /// What a peer may do at a relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// Register and be found: P4 of the seed.
+    /// Register and be found: P4 of the specification.
     pub register: bool,
-    /// Find others, by ID or by name: P2 of the seed.
+    /// Find others, by ID or by name: P2 of the specification.
     pub connect: bool,
 }
 

@@ -46,7 +46,7 @@ pub(super) enum State {
     Offered { deadline: Instant, early: u32 },
     /// P4 has accepted, or had told beforehand that it would.
     Accepted {
-        /// When P2 may be told P4's addresses: the seed's delay. `None` once that time has come.
+        /// When P2 may be told P4's addresses: the specification's delay. `None` once that time has come.
         tell_p2_at: Option<Instant>,
     },
 }

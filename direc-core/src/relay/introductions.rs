@@ -11,7 +11,7 @@ use quinn_proto::{Dir, StreamId};
 use super::{
     Relay,
     cookies::Owner,
-    directness::{DirectTimes, Traffic},
+    directness::{DirectTimes, Told, Traffic},
     introduction::{End, Introduction, Side, State},
     registry::Registry,
     streams::refuse,
@@ -37,7 +37,7 @@ pub(super) struct Introductions {
     timers: BTreeSet<(Instant, u64)>,
     /// Begun, and accepted, ever.
     totals: (u64, u64),
-    /// Of those that are over, or have been used again since they went direct.
+    /// The direct ones of those that are over, or have been used again since they went direct; and all relayed ones.
     direct: DirectTimes,
 }
 
@@ -174,8 +174,10 @@ impl Introductions {
         if !introduction.may_forward(side, early) {
             return Err(DropReason::NotAccepted);
         }
-        if let Some(took) = introduction.traffic.relayed(now) {
-            self.direct.count(took);
+        match introduction.traffic.relayed(now) {
+            Some(Told::Direct(took)) => self.direct.count(took),
+            Some(Told::Relayed) => self.direct.count_relayed(),
+            None => {}
         }
         let to = introduction.end(side.other());
         Ok(Route { from: sender, to: to.peer, channel: to.channel })

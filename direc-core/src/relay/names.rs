@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::Relay;
 use crate::{
-    NodeId, PeerName,
+    NodeId, PeerName, RefuseReason,
     quic::Handle,
     wire::message::{Message, Resolved},
 };
@@ -16,14 +16,20 @@ impl Relay {
         self.config.names = names;
     }
 
-    /// A registered peer asks who is called so. Who may not find others, or has asked for too much, hears of nobody.
+    /// A registered peer asks who is called so. One that may not find others, or has asked for too much, is told that, and
+    /// nothing of the name.
     pub(super) fn on_resolve(&mut self, handle: Handle, name: PeerName) {
-        let may = self.registry.get(handle).is_some_and(|entry| entry.rights.connect);
-        let Some(payer) = self.payer(handle).filter(|_| may) else {
-            return self.say(handle, &Message::Resolved(Resolved { name, id: None }));
+        let answer = match self.may_resolve(handle) {
+            Ok(()) => Resolved { id: self.config.names.get(&name).copied(), name, reason: None },
+            Err(reason) => Resolved { name, id: None, reason: Some(reason) },
         };
-        let paid = self.meters.introductions.take(self.now, &self.config.quotas.introductions, payer, 1);
-        let id = self.config.names.get(&name).copied().filter(|_| paid.is_ok());
-        self.say(handle, &Message::Resolved(Resolved { name, id }));
+        self.say(handle, &Message::Resolved(answer));
+    }
+
+    /// Takes from the quota of introductions what a question for a name costs.
+    fn may_resolve(&mut self, handle: Handle) -> Result<(), RefuseReason> {
+        let may = self.registry.get(handle).is_some_and(|entry| entry.rights.connect);
+        let payer = self.payer(handle).filter(|_| may).ok_or(RefuseReason::MayNotConnect)?;
+        self.meters.introductions.take(self.now, &self.config.quotas.introductions, payer, 1)
     }
 }

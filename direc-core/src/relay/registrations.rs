@@ -40,9 +40,7 @@ impl Relay {
         if let Some(old) = replaced {
             self.dismiss(old, close_code::REPLACED, b"the same key has registered anew");
         }
-        if listening {
-            self.events.push_back(RelayEvent::Registered { peer, address });
-        }
+        self.events.push_back(RelayEvent::Registered { peer, address, listening });
         self.on_registration(handle);
     }
 

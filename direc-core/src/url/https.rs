@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE64URL_NOPAD;
 
 use super::{UrlError, parse_host, parse_port};
+use crate::NodeId;
 
 const SCHEME: &str = "https://";
 /// The port that is not written.
@@ -45,8 +46,16 @@ impl FromStr for TlsPin {
 /// # Ok::<(), direc_core::HttpsUrlError>(())
 /// ```
 ///
-/// Parsing is strict, and what it gives prints in one way only: names in lower case, IP addresses in their shortest
-/// form, port 443 left out.
+/// `https://` may be left out, and one slash may follow the host and the port. Beyond that parsing is strict, and what it
+/// gives prints in one way only: with `https://`, names in lower case, IP addresses in their shortest form, port 443 and
+/// the slash left out.
+///
+/// ```
+/// let url: direc_core::HttpsUrl = "Relay.Example:443/".parse()?;
+/// assert_eq!(url.to_string(), "https://relay.example");
+/// assert_eq!(url, "relay.example".parse()?);
+/// # Ok::<(), direc_core::HttpsUrlError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpsUrl {
     /// A name or an IP address; an IPv6 address without the brackets it wears in the text.
@@ -77,24 +86,39 @@ impl FromStr for HttpsUrl {
     type Err = HttpsUrlError;
 
     fn from_str(text: &str) -> Result<Self, HttpsUrlError> {
-        let rest = text.strip_prefix(SCHEME).ok_or(HttpsUrlError::Scheme)?;
-        let (authority, pin) = match rest.split_once('#') {
-            Some((authority, pin)) => (authority, Some(pin)),
+        let (at, rest) = match text.strip_prefix(SCHEME) {
+            Some(rest) => (SCHEME.len(), rest),
+            // Another scheme, or a slip in this one: no host is meant that happens to be called `https`.
+            None if text.contains("://") || text.starts_with("https:") => return Err(HttpsUrlError::Scheme),
+            None => (0, text),
+        };
+        let (authority, fragment) = match rest.split_once('#') {
+            Some((authority, fragment)) => (authority, Some(fragment)),
             None => (rest, None),
         };
+        // The path of the root, as browsers write it.
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
         if let Some((position, found)) = authority.char_indices().find(|(_, c)| matches!(c, '@' | '/' | '?')) {
-            return Err(UrlError::Unexpected { position: SCHEME.len() + position, found }.into());
+            return Err(UrlError::Unexpected { position: at + position, found }.into());
         }
-        let (host, port) = split_port(authority)?;
-        let host = parse_host(host, SCHEME.len())?;
+        let (host, port) = split_port(authority, at)?;
+        let host = parse_host(host, at)?;
         let port = port.map_or(Ok(PORT), parse_port)?;
-        Ok(Self { host, port, pin: pin.map(str::parse).transpose()? })
+        Ok(Self { host, port, pin: fragment.map(parse_pin).transpose()? })
     }
 }
 
-/// Splits at the colon in front of the port, if there is one.
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
-    let address = UrlError::Address { position: SCHEME.len() };
+/// What stands after the `#`.
+fn parse_pin(text: &str) -> Result<TlsPin, HttpsUrlError> {
+    match text.parse::<NodeId>() {
+        Ok(_) => Err(HttpsUrlError::RelayKey),
+        Err(_) => text.parse(),
+    }
+}
+
+/// Splits at the colon in front of the port, if there is one. `at` is where the host stands in the text, for the error.
+fn split_port(authority: &str, at: usize) -> Result<(&str, Option<&str>), UrlError> {
+    let address = UrlError::Address { position: at };
     if authority.starts_with('[') {
         let (host, rest) = authority.split_at(authority.find(']').ok_or(address)? + 1);
         return match rest.strip_prefix(':') {
@@ -113,10 +137,12 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HttpsUrlError {
-    /// It does not begin with `https://`, in lower case.
+    /// It begins neither with `https://`, in lower case, nor with a host.
     Scheme,
     /// What follows the `#` is no pin: `sha256-` and 43 characters of base64url.
     Pin,
+    /// What follows the `#` is a relay's key: that belongs to a [`RelayUrl`](crate::RelayUrl).
+    RelayKey,
     /// Its host or its port.
     Part(UrlError),
 }
@@ -131,8 +157,9 @@ impl fmt::Display for HttpsUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not an HTTPS URL of a relay (https://HOST[:PORT][#sha256-PIN]): ")?;
         match self {
-            Self::Scheme => f.write_str("it must begin with https://"),
+            Self::Scheme => f.write_str("it must begin with https:// or with the host"),
             Self::Pin => f.write_str("after the # there must be sha256- and 43 characters of A-Z, a-z, 0-9, - and _"),
+            Self::RelayKey => f.write_str("after the # there is a relay's key: write direc://HOST:PORT#KEY"),
             Self::Part(error) => error.reason(f),
         }
     }
@@ -155,6 +182,14 @@ mod tests {
         for (text, printed) in [
             ("https://relay.example", "https://relay.example"),
             ("https://Relay.Example:443", "https://relay.example"),
+            ("https://relay.example/", "https://relay.example"),
+            ("relay.example", "https://relay.example"),
+            ("relay.example:8443/", "https://relay.example:8443"),
+            ("[2001:DB8:0:0::1]:8443", "https://[2001:db8::1]:8443"),
+            (
+                "relay.example/#sha256-AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+                "https://relay.example#sha256-AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+            ),
             ("https://relay.example:8443", "https://relay.example:8443"),
             ("https://203.0.113.10", "https://203.0.113.10"),
             ("https://[2001:DB8:0:0::1]:443", "https://[2001:db8::1]"),
@@ -176,14 +211,22 @@ mod tests {
 
     #[test]
     fn what_does_not_belong_there_is_refused() {
-        use HttpsUrlError::{Part, Pin, Scheme};
+        use HttpsUrlError::{Part, Pin, RelayKey, Scheme};
         let address = Part(UrlError::Address { position: 8 });
         for (text, error) in [
-            ("relay.example", Scheme),
             ("HTTPS://relay.example", Scheme),
             ("http://relay.example", Scheme),
             ("https://", Part(UrlError::NoHost)),
-            ("https://relay.example/", Part(UrlError::Unexpected { position: 21, found: '/' })),
+            ("https:relay.example", Scheme),
+            ("https:443", Scheme),
+            ("", Part(UrlError::NoHost)),
+            ("/", Part(UrlError::NoHost)),
+            (":443", Part(UrlError::NoHost)),
+            ("relay example", Part(UrlError::Unexpected { position: 5, found: ' ' })),
+            ("2001:db8::1", Part(UrlError::Address { position: 0 })),
+            ("https://relay.example//", Part(UrlError::Unexpected { position: 21, found: '/' })),
+            ("relay.example/direc", Part(UrlError::Unexpected { position: 13, found: '/' })),
+            ("relay.example:4433#aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa", RelayKey),
             ("https://me@relay.example", Part(UrlError::Unexpected { position: 10, found: '@' })),
             ("https://relay.example:", Part(UrlError::Port)),
             ("https://relay.example:0", Part(UrlError::Port)),
@@ -208,7 +251,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_taken_or_refused_and_what_is_taken_prints_to_itself(text in "https://[a-zA-Z0-9.:\\[\\]#/_-]{0,60}|.{0,30}") {
+        fn any_text_is_taken_or_refused_and_what_is_taken_prints_to_itself(text in "(https://)?[a-zA-Z0-9.:\\[\\]#/_-]{0,60}|.{0,30}") {
             if let Ok(url) = parse(&text) {
                 prop_assert_eq!(parse(&url.to_string()), Ok(url));
             }

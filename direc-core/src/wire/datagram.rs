@@ -140,7 +140,7 @@ pub(crate) enum Datagram {
     Probe(ProbeFields),
     /// Peer to peer, on a path that works: does it still? A probe without the padding.
     Check(ProbeFields),
-    /// The answer to either: the seed's round-tripped data.
+    /// The answer to either: the specification's round-tripped data.
     ProbeEcho(ProbeFields),
     /// Peer to peer, through the relay: what this side will do in a round of punching.
     Bid(BidFields),

@@ -23,7 +23,7 @@ pub(crate) const MAX_CONSENTS: usize = 64;
 /// Deeper CBOR than any message of ours is refused before it costs stack.
 const MAX_DEPTH: usize = 8;
 
-/// The secret that authenticates the probes of one introduction (the seed's "new cookie").
+/// The secret that authenticates the probes of one introduction (the specification's "new cookie").
 pub(crate) type PunchSecret = [u8; 32];
 
 /// Why bytes are no message.
@@ -128,12 +128,15 @@ pub(crate) struct Resolve {
     pub(crate) name: PeerName,
 }
 
-/// Relay to peer, on the registration stream: this one, or nobody.
+/// Relay to peer, on the registration stream: this one, or nobody, or why it does not say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Resolved {
     pub(crate) name: PeerName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<NodeId>,
+    /// The peer may not know, or not now.
+    #[serde(default, with = "reason::maybe", skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<RefuseReason>,
 }
 
 /// Peer to relay: this cookie is about to arrive (S7).
@@ -485,6 +488,30 @@ mod reason {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RefuseReason, D::Error> {
         let text = String::deserialize(deserializer)?;
         Ok(RefuseReason::of_word(text.as_bytes()).unwrap_or(RefuseReason::Other))
+    }
+
+    /// The same where there may be none.
+    pub(super) mod maybe {
+        use serde::{Deserializer, Serializer};
+
+        use crate::RefuseReason;
+
+        #[expect(clippy::ref_option, reason = "serde's signature")]
+        pub(in super::super) fn serialize<S: Serializer>(
+            reason: &Option<RefuseReason>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match reason {
+                Some(reason) => super::serialize(reason, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<RefuseReason>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
     }
 }
 

@@ -24,12 +24,12 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
        direc-sim matrix [OPTIONS]     every NAT against every NAT: success and time to direct; see matrix --help
 
   --seed N             what chance makes of it (default 1)
-  --a BOXES, --b BOXES what P2 and P4 are behind (default easy): see below
-  --delays A,B,C       one-way delays in ms: P2-P3, P3-P4, P2-P4 (default 20,20,20)
+  --a BOXES, --b BOXES what client and server are behind (default easy): see below
+  --delays A,B,C       one-way delays in ms: client-relay, relay-server, client-server (default 20,20,20)
   --loss P             probability that a packet is lost, 0 to 1
   --jitter MS          packets take up to this much longer
-  --relay-delay MS     the relay's delay between telling P4 and telling P2 (the seed's Decision; default 0)
-  --ask                P4 asks before it accepts (default: standing consent)
+  --relay-delay MS     the relay's delay between telling the server and telling the client (default 0)
+  --ask                the server asks before it accepts (default: standing consent)
   --relay-only         stay on the relay
   --tunnels            the relay answers HTTPS too: peers get to it where UDP does not
   --bytes N            then send N bytes and verify their echo
@@ -40,10 +40,12 @@ usage: direc-sim [run] [OPTIONS]      one introduction, with its timeline
   --relays N           how many relays `week` has, 1 to 4 (default 1)
   --days N             how long `week` lasts (default 7)
   --fault NAME         only this fault: see below
-  --sender P2|P4       only this side sends
+  --sender client|server
+                       only this side sends
   --pcap FILE          write all packets as pcapng, TLS secrets included, for Wireshark
   --json               one JSON object a line on standard output, nothing else
   --help, -h           this
+  --version, -V        the version
 
 BOXES: none; easy, strict, sym, sym-seq, sym-seq-busy, cgn-block, clash, ban, hairpin, hairpin-none, overload, parity, pf,
 udp-blocked, udp-443-only, short-timeout, nat64, fw, fw4, fw6; {eim,adm,apdm}-{eif,adf,apdf}, and the same with -x (random
@@ -54,6 +56,9 @@ FAULTS: blocked, blocked-forth, blocked-back, readdressed, flushed-adf, flushed-
 relay-restarted, second-relay, unblocked, suspended.
 Exit code: 0 when it did what was asked, 1 when a run failed, 2 when the command line was not understood.
 ";
+
+/// What `--version` prints.
+pub(crate) const VERSION: &str = concat!("direc-sim ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,7 @@ pub(crate) enum Mode {
     Goodput,
     Conform,
     Help,
+    Version,
 }
 
 /// The command line, understood.
@@ -172,6 +178,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             }
             Arg::Value(value) if out.mode == Mode::Conform && out.script.is_none() => out.script = Some(value.into()),
             Arg::Long("help") | Arg::Short('h') => out.mode = Mode::Help,
+            Arg::Long("version") | Arg::Short('V') => out.mode = Mode::Version,
             Arg::Long("ask") => out.ask = true,
             Arg::Long("relay-only") => out.relay_only = true,
             Arg::Long("tunnels") => out.tunnels = true,
@@ -191,7 +198,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Us
             Arg::Long("sender") => {
                 let text = text(&mut parser, "sender")?;
                 let sender = (0..2).find(|&side| Scenario::name(side).eq_ignore_ascii_case(&text));
-                out.sender = Some(sender.ok_or_else(|| wrong("sender", "P2 or P4", &text))?);
+                out.sender = Some(sender.ok_or_else(|| wrong("sender", "client or server", &text))?);
             }
             Arg::Long("a") => {
                 let name = text(&mut parser, "a")?;
@@ -293,7 +300,7 @@ mod tests {
         assert_eq!(args.delays[1], Duration::from_micros(2500));
         assert_eq!(args.boxes[1].len(), 2);
         assert_eq!(of("--scenario 00fF").unwrap().scenario, Some(vec![0, 255]));
-        let args = of("faults --fault roam --sender p4 --seeds 7 --loss 0").unwrap();
+        let args = of("faults --fault roam --sender Server --seeds 7 --loss 0").unwrap();
         assert_eq!((args.fault, args.sender, args.seeds, args.loss_given), (Some(Fault::Roam), Some(1), 7, true));
         assert_eq!(of("bound").unwrap().mode, Mode::Bound);
         assert_eq!(of("--help").unwrap().mode, Mode::Help);
@@ -323,7 +330,7 @@ mod tests {
             ("faults --fault none", &["--fault", "name", "\"none\""]),
             ("week --relays 5", &["--relays", "1 to 4", "\"5\""]),
             ("week --days 0", &["--days", "1 to 365"]),
-            ("faults --sender P3", &["--sender", "P2 or P4"]),
+            ("faults --sender P3", &["--sender", "client or server"]),
             ("--seed", &["--seed"]),
         ] {
             let error = of(line).unwrap_err().to_string();

@@ -10,7 +10,7 @@ use bar::Bar;
 use direc_sim::matrix::{Matrix, page, run_all, text};
 use lexopt::Parser;
 
-use crate::{complain, say};
+use crate::{cli::args::VERSION, complain, say};
 
 /// Runs the matrix that the rest of the command line asks for.
 pub(crate) fn command(parser: Parser) -> ExitCode {
@@ -18,6 +18,10 @@ pub(crate) fn command(parser: Parser) -> ExitCode {
         Ok(Asked::Run(options)) => options,
         Ok(Asked::Help) => {
             say(HELP);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Asked::Version) => {
+            say(VERSION);
             return ExitCode::SUCCESS;
         }
         Err(error) => {

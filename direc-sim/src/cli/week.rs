@@ -7,7 +7,7 @@ use std::{
 
 use direc_sim::{
     json::{Object, hex},
-    week::{Longest, Report, Week, moment},
+    week::{Longest, RETRY, Report, Week, moment},
 };
 
 use super::{all_cores::on_all_cores, args::Args};
@@ -77,9 +77,21 @@ fn text(report: &Report, took: Duration) -> String {
         let (lasted, limit) = (lasted.as_secs(), limit.as_secs());
         let _ = writeln!(out, "  {what:<42}{count:>6} times, {lasted:>4} s at most (limit {limit} s)  {since}");
     }
-    let _ = writeln!(out, "  {calls} calls; {pings} times something was said and came back; of the calls");
-    for (end, count) in &report.ends {
-        let _ = writeln!(out, "  {count:>6} {end}");
+    let _ = writeln!(out, "  {pings} times something was said on a connection and came back");
+    let retry = RETRY.as_secs();
+    let _ = writeln!(
+        out,
+        "  {calls} calls: who wants a connection and has none calls, and {retry} s later again, whatever is broken meanwhile"
+    );
+    let _ = writeln!(out, "  {:>6} led to a connection, which", report.made());
+    for (why, count) in &report.ended {
+        let _ = writeln!(out, "  {count:>14} ended: {why}");
+    }
+    let stood = report.made().saturating_sub(report.ended.values().sum());
+    let _ = writeln!(out, "  {stood:>14} stood until the end of the week");
+    let _ = writeln!(out, "  {:>6} led to none, because", report.unmade.values().sum::<u64>());
+    for (why, count) in &report.unmade {
+        let _ = writeln!(out, "  {count:>14} {why}");
     }
     let held = report.holdings.first_and_last();
     let held = held.iter().filter(|(_, first, last)| first + last > 0);
@@ -99,6 +111,7 @@ fn json(report: &Report) -> String {
     object.number("seed", report.week.seed).number("relays", report.week.relays as u64);
     object.ms("lasted_ms", Some(report.lasted)).number("incidents", report.incidents as u64);
     object.number("packets", report.packets).number("calls", report.calls).number("pings", report.pings);
+    object.number("made", report.made()).number("unmade", report.unmade.values().sum());
     for (what, limit, longest) in &report.stretches {
         let key = what.replace(' ', "_");
         object.ms(&format!("{key}_ms"), Some(longest.lasted)).ms(&format!("{key}_limit_ms"), Some(*limit));

@@ -138,10 +138,10 @@ fn classes(matrix: &Matrix<'_>) -> String {
     }
     out.push_str(
         "</tbody>\n</table></div>\n<p class=\"note\">In brackets: intervals at 95 % confidence; Wilson's for rates, the \
-         sign test's, which asks nothing of the distribution, for medians. Time to direct: from the call until P2 has \
-         authenticated a packet that came straight from P4, QUIC's or a probe's echo. Its bound: a + b + c, the one-way \
-         delays P2–relay, relay–P4 and P2–P4; 2a + 2c where P4 has to learn P2's port from P2's own packet \
-         first.</p>\n</section>\n",
+         sign test's, which asks nothing of the distribution, for medians. Time to direct: from the call until the client \
+         has authenticated a packet that came straight from the server, QUIC's or a probe's echo. Its bound: a + b + c, \
+         the one-way delays client–relay, relay–server and client–server; 2a + 2c where the server has to learn the \
+         client's port from the client's own packet first.</p>\n</section>\n",
     );
     out
 }

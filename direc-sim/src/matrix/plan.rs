@@ -73,8 +73,8 @@ impl Start {
     pub const fn what(self) -> &'static str {
         match self {
             Self::Crossing => "first packets cross",
-            Self::P2First => "P2's comes 40 ms too early",
-            Self::P4First => "P4's comes 40 ms too early",
+            Self::P2First => "the client's comes 40 ms too early",
+            Self::P4First => "the server's comes 40 ms too early",
         }
     }
 }

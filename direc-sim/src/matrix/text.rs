@@ -15,11 +15,12 @@ type Show = fn(&Report<'_>) -> String;
 /// The tables of each condition: what they show, and how.
 const TABLES: [(&str, Show); 2] = [
     ("direct, per cent of the runs", |report| per_cent(&report.figures)),
-    ("median time to direct, ms (P2 hears P4 straight)", |report| {
+    ("median time to direct, ms (the client hears the server straight)", |report| {
         report.figures.heard.map_or("x".to_owned(), |heard| format!("{:.0}", heard.value.as_secs_f64() * 1e3))
     }),
 ];
-const NOTE: &str = "P2 down, P4 across. -: stays on the relay, as the oracle says. x: never. !: misses its limit.";
+const NOTE: &str =
+    "The client down, the server across. -: stays on the relay, as the oracle says. x: never. !: misses its limit.";
 
 /// All of it for the terminal.
 pub fn terminal(matrix: &Matrix<'_>) -> String {
@@ -40,8 +41,8 @@ pub fn markdown(matrix: &Matrix<'_>) -> String {
     let mut out = format!(
         "# Every NAT against every NAT\n\nWritten by `direc-sim matrix --markdown`, seeds from {seed} on, {seeds} a cell \
          (fewer with loss, past a box that an early packet angers, where ports are predicted or guessed, and where there \
-         is nothing to find); [the same as a page to look at](matrix.html). Time to direct: from the call until P2 has authenticated a packet that came straight \
-         from P4. One-way delays are drawn by the seed, 5 to 80 ms to the relay, unless the command said otherwise. What \
+         is nothing to find); [the same as a page to look at](matrix.html). Time to direct: from the call until \
+         the client has authenticated a packet that came straight from the server. One-way delays are drawn by the seed, 5 to 80 ms to the relay, unless the command said otherwise. What \
          the names mean stands on the page, and in `direc-sim --help`.\n\n{NOTE} Intervals are at 95 % \
          confidence.\n\n"
     );

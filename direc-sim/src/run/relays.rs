@@ -35,7 +35,7 @@ impl Station {
         provider: &Arc<rustls::crypto::CryptoProvider>,
         (rng, secrets, keep): (&mut Rng, &Secrets, Keep),
     ) -> Result<Self, SetUpError> {
-        let name = if number == 0 { "P3".to_owned() } else { format!("P3-{}", number + 1) };
+        let name = if number == 0 { "relay".to_owned() } else { format!("relay{}", number + 1) };
         let site = world.add_site(&SiteConfig { v6: scenario.v6, ..SiteConfig::new(&name, Vec::new()) });
         let identity = identity(rng)?;
         let address = SocketAddr::new(world.next_address(site), RELAY_PORT);

@@ -15,10 +15,12 @@ pub enum Lane {
     P4,
 }
 
-/// The diagram's width.
-const WIDTH: usize = 100;
+/// The diagram's width: a terminal's as it opens.
+const WIDTH: usize = 80;
 /// Columns of the lanes. Left of them is the time.
-const LANES: [usize; 3] = [18, 45, 72];
+const LANES: [usize; 3] = [18, 39, 60];
+/// How a lane's line is drawn.
+const LINE: char = '│';
 
 impl Lane {
     fn column(self) -> usize {
@@ -36,7 +38,7 @@ impl Canvas {
         let mut canvas = Self { out: String::new(), last: None };
         let mut row = vec![' '; WIDTH];
         write(&mut row, 0, "sent ms → arrives");
-        for (lane, name) in LANES.into_iter().zip(["P2", "P3", "P4"]) {
+        for (lane, name) in LANES.into_iter().zip(["client", "relay", "server"]) {
             write(&mut row, lane, name);
         }
         canvas.push(&row);
@@ -69,35 +71,45 @@ impl Canvas {
         let (start, end) = (from.column(), to.column());
         let right = start < end;
         let (left_end, right_end) = (start.min(end), start.max(end));
+        let text = match arrives {
+            Ok(_) => label.to_owned(),
+            Err(why) => format!("{label}: {why}"),
+        };
+        // The arrow's line at either end and a space on either side; less where it ends half way.
+        let room = right_end - left_end - if arrives.is_ok() { 5 } else { 9 };
+        let mut lines = wrap(&text, room).into_iter();
         let mut row = self.row(Some(at));
         row[left_end + 1..right_end].fill('─');
         row[start] = if right { '├' } else { '┤' };
-        let text = match arrives {
+        match arrives {
             Ok(arrival) => {
                 let arrival = format!("{:>8}", ms(arrival));
                 write(&mut row, 8, "→");
                 write(&mut row, 9, arrival.get(..8).unwrap_or(&arrival));
                 row[if right { end - 1 } else { end + 1 }] = if right { '▶' } else { '◀' };
-                format!(" {label} ")
             }
-            Err(why) => {
+            Err(_) => {
                 // It ends half way.
                 let half = if right { end - 4 } else { end + 4 };
                 let gone = if right { half..end } else { end + 1..half + 1 };
                 for column in gone {
-                    row[column] = if LANES.contains(&column) { '│' } else { ' ' };
+                    row[column] = if LANES.contains(&column) { LINE } else { ' ' };
                 }
                 row[half] = '✗';
-                format!(" {label}: {why} ")
             }
+        }
+        // The label stands next to the sender, and goes on below where the arrow is too short for it.
+        let place = |row: &mut Vec<char>, text: &str| {
+            let text = format!(" {text} ");
+            write(row, if right { start + 2 } else { start - 1 - text.chars().count() }, &text);
         };
-        // The label stands in the gap next to the sender, or as far beyond as it needs.
-        let len = text.chars().count();
-        let space = right_end - left_end - 3;
-        let text: String = if len > space { text.chars().take(space).collect() } else { text };
-        let len = text.chars().count();
-        write(&mut row, if right { start + 2 } else { start - 1 - len }, &text);
+        place(&mut row, &lines.next().unwrap_or_default());
         self.push(&row);
+        for line in lines {
+            let mut row = self.row(None);
+            place(&mut row, &line);
+            self.push(&row);
+        }
     }
 
     pub(super) fn finish(self) -> String {
@@ -108,7 +120,7 @@ impl Canvas {
     fn row(&mut self, at: Option<Duration>) -> Vec<char> {
         let mut row = vec![' '; WIDTH];
         for lane in LANES {
-            row[lane] = '│';
+            row[lane] = LINE;
         }
         if let Some(at) = at
             && self.last.replace(at) != Some(at)
@@ -173,13 +185,29 @@ mod tests {
         canvas.arrow(40 * MS, Lane::P4, Lane::P2, "probe", Err("NAT: filtered"));
         canvas.say(70 * MS, Lane::P4, '◆', "connected");
         let expected = "\
-sent ms → arrives P2                         P3                         P4
-    0.00          ● S1 starts a bi stream to │                          │
-                  │ P3                       │                          │
-        →   20.00 ├─ QUIC ×2 ───────────────▶│                          │
-   40.00→   70.00 │◀──────────────────────────────────────────── probe ─┤
-                  │   ✗────────────────────────── probe: NAT: filtered ─┤
-   70.00          │                          │                          ◆ connected
+sent ms → arrives client               relay                server
+    0.00          ● S1 starts a bi     │                    │
+                  │ stream to P3       │                    │
+        →   20.00 ├─ QUIC ×2 ─────────▶│                    │
+   40.00→   70.00 │◀──────────────────────────────── probe ─┤
+                  │   ✗────────────── probe: NAT: filtered ─┤
+   70.00          │                    │                    ◆ connected
+";
+        assert_eq!(canvas.finish(), expected);
+    }
+
+    #[test]
+    fn a_label_that_is_too_long_for_its_arrow_goes_on_below_and_leaves_the_end_to_be_seen() {
+        let mut canvas = Canvas::new();
+        canvas.arrow(MS, Lane::P2, Lane::P3, "control Handshake ×2", Ok(2 * MS));
+        canvas.arrow(MS, Lane::P4, Lane::P3, "control Initial", Err("link: lost"));
+        let expected = "\
+sent ms → arrives client               relay                server
+    1.00→    2.00 ├─ control ─────────▶│                    │
+                  │  Handshake ×2      │                    │
+                  │                    │   ✗────── control ─┤
+                  │                    │          Initial:  │
+                  │                    │        link: lost  │
 ";
         assert_eq!(canvas.finish(), expected);
     }

@@ -39,8 +39,10 @@ pub struct Report {
     pub calls: u64,
     /// Words that were said on connections, to be echoed.
     pub pings: u64,
-    /// How calls and connections ended, and how often.
-    pub ends: BTreeMap<String, u64>,
+    /// How connections ended, and how often.
+    pub ended: BTreeMap<String, u64>,
+    /// Why calls led to no connection, and how often. Most are made while the other side is away, and made again.
+    pub unmade: BTreeMap<String, u64>,
     /// What was held.
     pub holdings: Holdings,
     /// What must not happen, and did.
@@ -53,13 +55,18 @@ impl Report {
         self.faults.is_empty()
     }
 
+    /// How many calls led to a connection, or were about to when the week was over.
+    pub fn made(&self) -> u64 {
+        self.calls.saturating_sub(self.unmade.values().sum())
+    }
+
     /// A fault and what was said before, for people.
     pub fn tell(&self, fault: &Fault) -> String {
         let mut out = format!("{}: {}\n", moment(fault.at), fault.what);
         for note in &fault.story {
             let name = self.names.get(note.host.0).map_or("", String::as_str);
             if let What::Event(words) = &note.what {
-                out += &format!("    {}  {name:<5} {words}\n", moment(note.at.saturating_sub(self.start)));
+                out += &format!("    {}  {name:<6} {words}\n", moment(note.at.saturating_sub(self.start)));
             }
         }
         out

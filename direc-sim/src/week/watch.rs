@@ -18,7 +18,7 @@ use crate::{
 /// How often an application says something on its connections.
 const PING: Duration = Duration::from_secs(300);
 /// How long it waits before it calls again whom it has lost, or not reached.
-const RETRY: Duration = Duration::from_secs(10);
+pub const RETRY: Duration = Duration::from_secs(10);
 /// How often it is looked at what nodes hold, how long nothing must have been wrong then, and how many looks there are before
 /// the first call and after the last.
 const COUNT: Duration = Duration::from_secs(60);
@@ -123,7 +123,8 @@ pub(super) struct Watch {
     pairs: Vec<Pair>,
     calls: usize,
     /// How connections ended, and calls.
-    ends: BTreeMap<String, u64>,
+    ended: BTreeMap<String, u64>,
+    unmade: BTreeMap<String, u64>,
     pings: u64,
     /// When anything was wrong last.
     troubled: Duration,
@@ -144,7 +145,8 @@ impl Watch {
             longest: Kind::ALL.map(|kind| (kind, Longest::default())).into(),
             pairs: vec![Pair::default(); PAIRS.len()],
             calls: 0,
-            ends: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            unmade: BTreeMap::new(),
             pings: 0,
             troubled: Duration::ZERO,
             holdings: Holdings::default(),
@@ -264,25 +266,25 @@ impl Watch {
         }
         let (from, to) = PAIRS[number];
         let pair = format!("{} to {}", Scenario::name(from), Scenario::name(to));
-        let end = match log {
+        let (counts, why) = match log {
             Some(ConnLog { closed: Some((_, why)), .. }) => {
                 let troubled = self.pairs[number].troubled;
                 if troubled + 2 * idle < self.now {
                     self.fault(format!("{pair}: the connection ended though nothing was wrong: {why}"));
                 }
-                format!("ended: {why}")
+                (&mut self.ended, why.to_string())
             }
             Some(ConnLog { failed: Some((_, why)), .. }) => {
                 if never().any(|error| error.to_string() == *why) {
                     self.fault(format!("{pair}: a call failed as none may: {why}"));
                 }
-                format!("not made: {why}")
+                (&mut self.unmade, why.clone())
             }
-            _ => "not made: refused by the core".to_owned(),
+            _ => (&mut self.unmade, "refused by the core".to_owned()),
         };
         // Without what is in brackets: a key, or advice.
-        let end = end.split(" (").next().unwrap_or_default().to_owned();
-        *self.ends.entry(end).or_default() += 1;
+        let why = why.split(" (").next().unwrap_or_default().to_owned();
+        *counts.entry(why).or_default() += 1;
     }
 
     fn call(&mut self, cast: &mut Cast<'_>, number: usize) {
@@ -355,7 +357,8 @@ impl Watch {
             stretches,
             calls: self.calls as u64,
             pings: self.pings,
-            ends: self.ends,
+            ended: self.ended,
+            unmade: self.unmade,
             holdings: self.holdings,
             faults: self.faults,
         }

@@ -173,6 +173,18 @@ impl Headers {
     }
 }
 
+/// An answer as HEAD has it: all its headers, the length of what GET would show among them, and nothing to see (RFC 9110,
+/// section 9.3.2).
+pub(super) fn without_body(mut answer: String) -> String {
+    if let Some(end) = answer.find("\r\n\r\n") {
+        answer.truncate(end + 4);
+    }
+    answer
+}
+
+/// What a request for anything else than to be shown a page gets with its 405 (RFC 9110, section 15.5.6).
+pub(super) const ALLOW: &str = "Allow: GET, HEAD\r\n";
+
 /// A request that has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {

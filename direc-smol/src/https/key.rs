@@ -19,7 +19,7 @@ use rustls::{
 };
 
 use super::{ALPN, error::CertificateWords};
-use crate::{key::store, provider};
+use crate::{FileTrouble, key::store, provider};
 
 /// A relay's TLS key and its certificate.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct HttpsKey {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HttpsKeyError {
-    /// A file could not be read or written.
+    /// A file could not be read.
     Io {
         /// The path.
         path: PathBuf,
@@ -58,12 +58,20 @@ pub enum HttpsKeyError {
 impl fmt::Display for HttpsKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Io { path, error } => write!(f, "{}", FileTrouble { doing: "cannot read", path, error }),
             Self::NoCertificate { path } => {
-                write!(f, "{}: no certificate in PEM (-----BEGIN CERTIFICATE-----) in it", path.display())
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} holds no certificate in PEM (-----BEGIN CERTIFICATE-----): is it the right file, and whole?"
+                )
             }
             Self::NoKey { path } => {
-                write!(f, "{}: no private key in PEM (-----BEGIN PRIVATE KEY-----) in it", path.display())
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} holds no private key in PEM (-----BEGIN PRIVATE KEY-----): is it the right file, and whole?"
+                )
             }
             Self::Unfit(why) => write!(f, "the TLS certificate and key cannot be used: {why}"),
             Self::Generate(why) => write!(f, "no TLS key or certificate could be made: {why}"),
@@ -86,7 +94,14 @@ impl HttpsKey {
     /// # Errors
     /// [`HttpsKeyError`] names the file and what is wrong with it.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, HttpsKeyError> {
-        Self::new(certificates(certificate)?, private_key(key)?)
+        Self::new(certificates(certificate)?, private_key(key)?).map_err(|error| match error {
+            HttpsKeyError::Unfit(why) => HttpsKeyError::Unfit(format!(
+                "{} with the key in {}: {why} (is it this certificate's key, and is either whole?)",
+                certificate.display(),
+                key.display()
+            )),
+            other => other,
+        })
     }
 
     /// The self-signed certificate and key in the file at `path`; made, for this host, if there is none.

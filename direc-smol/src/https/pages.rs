@@ -1,4 +1,4 @@
-//! Pages over plain HTTP, for an operator on the same machine: a thread of its own, GET alone, few at a time.
+//! Pages over plain HTTP, for an operator on the same machine: a thread of its own, GET and HEAD alone, few at a time.
 
 use std::{
     fmt, io,
@@ -16,7 +16,7 @@ use async_io::{Async, Timer};
 use futures_lite::future;
 
 use super::{
-    http::{Bytes, HttpError, Inbox, Request, read_request},
+    http::{ALLOW, Bytes, HttpError, Inbox, Request, read_request, without_body},
     places::Places,
     within::within,
 };
@@ -138,8 +138,12 @@ impl Server {
         let slow = || HttpError::Io(io::ErrorKind::TimedOut.into());
         let mut inbox = Inbox::default();
         for count in 1..=MAX_REQUESTS {
+            let mut head = false;
             let (page, last) = match within(PATIENCE, read_request(socket, &mut inbox)).await.ok_or_else(slow)? {
-                Ok(Some(request)) => (self.page(&request), request.last || count == MAX_REQUESTS),
+                Ok(Some(request)) => {
+                    head = request.method == "HEAD";
+                    (self.page(&request), request.last || count == MAX_REQUESTS)
+                }
                 Ok(None) => return Ok(()),
                 Err(HttpError::HeadTooLong) => {
                     (Page::text("431 Request Header Fields Too Large", "headers too long\n"), true)
@@ -147,7 +151,9 @@ impl Server {
                 Err(HttpError::Malformed(_)) => (Page::text("400 Bad Request", "not understood\n"), true),
                 Err(error) => return Err(error),
             };
-            within(PATIENCE, socket.write_all(written(&page, last).as_bytes())).await.ok_or_else(slow)??;
+            let answer = written(&page, last);
+            let answer = if head { without_body(answer) } else { answer };
+            within(PATIENCE, socket.write_all(answer.as_bytes())).await.ok_or_else(slow)??;
             if last {
                 return Ok(());
             }
@@ -156,8 +162,8 @@ impl Server {
     }
 
     fn page(&self, request: &Request) -> Page {
-        if request.method != "GET" {
-            return Page::text("405 Method Not Allowed", "GET alone\n");
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            return Page { headers: ALLOW, ..Page::text("405 Method Not Allowed", "GET and HEAD alone\n") };
         }
         if self.local.is_loopback() && !request.host.as_deref().is_none_or(is_local_name) {
             return Page::text("421 Misdirected Request", "known here by its address, or as localhost\n");
@@ -210,10 +216,28 @@ mod tests {
         assert!(get("/other", "localhost").starts_with("HTTP/1.1 404 "));
         assert!(get("/page", "rebound.example").starts_with("HTTP/1.1 421 "));
         let post = "POST /page HTTP/1.0\r\n\r\n";
-        assert!(ask(&server, post).starts_with("HTTP/1.1 405 "));
+        assert!(
+            ask(&server, post).starts_with("HTTP/1.1 405 ") && ask(&server, post).contains("\r\nAllow: GET, HEAD\r\n")
+        );
         assert!(ask(&server, "what?\r\n\r\n").starts_with("HTTP/1.1 400 "));
         let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(9000));
         assert!(ask(&server, &long).starts_with("HTTP/1.1 431 "));
+    }
+
+    #[test]
+    fn head_gets_what_get_gets_without_the_page_and_the_next_request_its_own() {
+        let pages = |path: &str| (path == "/page").then(|| Page::text("200 OK", "words"));
+        let server = PageServer::bind("127.0.0.1:0".parse().unwrap(), pages).unwrap();
+        for path in ["/page", "/other"] {
+            let ask = |method| ask(&server, &format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n\r\n"));
+            let (get, head) = (ask("GET"), ask("HEAD"));
+            let (headers, page) = get.split_at(get.find("\r\n\r\n").unwrap() + 4);
+            assert_eq!(head, headers, "{path}");
+            assert!(!page.is_empty() && headers.contains(&format!("\r\nContent-Length: {}\r\n", page.len())), "{get}");
+        }
+        let both = "HEAD /page HTTP/1.1\r\n\r\nGET /page HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let answers = ask(&server, both);
+        assert_eq!((answers.matches("HTTP/1.1 200 OK").count(), answers.matches("words").count()), (2, 1), "{answers}");
     }
 
     #[test]

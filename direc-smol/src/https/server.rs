@@ -23,7 +23,7 @@ use super::acme::{ACME_TLS, Acme};
 use super::{
     CurrentKey, HttpsKey, TUNNEL_PATH, TUNNEL_PROTOCOL, WELL_KNOWN,
     carry::Tunnel,
-    http::{Bytes, HttpError, Inbox, Request, read_request},
+    http::{ALLOW, Bytes, HttpError, Inbox, Request, read_request, without_body},
     places::{Place, Places},
     stream::TlsStream,
     within::within,
@@ -256,16 +256,23 @@ impl<'a, M: Machine> Server<'a, M> {
     }
 
     fn answer(&self, request: &Request) -> String {
-        match (request.method.as_str(), request.path.as_str()) {
+        match request.method.as_str() {
+            "HEAD" => without_body(self.answer_to("GET", request)),
+            method => self.answer_to(method, request),
+        }
+    }
+
+    fn answer_to(&self, method: &str, request: &Request) -> String {
+        match (method, request.path.as_str()) {
             ("GET", TUNNEL_PATH) if is_tunnel(request) => {
                 format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {TUNNEL_PROTOCOL}\r\n\r\n")
             }
             ("GET", TUNNEL_PATH) => {
                 let answer = plain("426 Upgrade Required", "this is where tunnels begin\n");
-                answer.replacen("\r\n", &format!("\r\nUpgrade: {TUNNEL_PROTOCOL}\r\n"), 1)
+                with(&answer, &format!("Upgrade: {TUNNEL_PROTOCOL}\r\n"))
             }
             ("GET", WELL_KNOWN) => body("200 OK", "application/json", self.description),
-            (_, TUNNEL_PATH | WELL_KNOWN) => plain("405 Method Not Allowed", "GET alone\n"),
+            (_, TUNNEL_PATH | WELL_KNOWN) => with(&plain("405 Method Not Allowed", "GET and HEAD alone\n"), ALLOW),
             _ => plain("404 Not Found", "a direc relay\n"),
         }
     }
@@ -282,6 +289,11 @@ impl<'a, M: Machine> Server<'a, M> {
 
 fn is_tunnel(request: &Request) -> bool {
     request.method == "GET" && request.path == TUNNEL_PATH && request.upgrade.as_deref() == Some(TUNNEL_PROTOCOL)
+}
+
+/// An answer with one more header.
+fn with(answer: &str, header: &str) -> String {
+    answer.replacen("\r\n", &format!("\r\n{header}"), 1)
 }
 
 pub(super) fn plain(status: &str, text: &str) -> String {

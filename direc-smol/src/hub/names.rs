@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use direc_core::{NodeId, PeerName, RelayAddress};
+use direc_core::{NodeId, PeerName, RefuseReason, RelayAddress};
 
 use super::{PeerMachine, relay_state::Told};
 use crate::{Named, ResolveError};
@@ -14,8 +14,11 @@ pub(super) type Questions = BTreeMap<PeerName, Question>;
 #[derive(Default)]
 pub(super) struct Question {
     waiting: usize,
-    answers: BTreeMap<SocketAddr, Option<NodeId>>,
+    answers: BTreeMap<SocketAddr, Answer>,
 }
+
+/// Who is called so, if anybody is; or why the relay does not say.
+type Answer = Result<Option<NodeId>, RefuseReason>;
 
 impl PeerMachine {
     /// Asks all relays who is called so. What they have said before does not count.
@@ -36,28 +39,30 @@ impl PeerMachine {
         }
     }
 
-    pub(super) fn on_resolved(&mut self, relay: SocketAddr, name: &PeerName, id: Option<NodeId>) {
+    pub(super) fn on_resolved(&mut self, relay: SocketAddr, name: &PeerName, answer: Answer) {
         if let Some(question) = self.names.get_mut(name) {
-            question.answers.insert(relay, id);
+            question.answers.insert(relay, answer);
         }
     }
 
     /// What the relays say, in their order, once those that know this peer have answered; if `patient`, also those that
-    /// have neither let it register nor failed to since then. [`ResolveError::Unknown`] if none of them knows anybody.
+    /// have neither let it register nor failed to since then. If none of them names anybody, [`ResolveError::Refused`]
+    /// where one does not say, or else [`ResolveError::Unknown`].
     pub(crate) fn resolved(&self, name: &PeerName, since: &Told, patient: bool) -> Option<Result<Named, ResolveError>> {
         let answers = &self.names.get(name)?.answers;
         let asked = self.core.relay_distances();
-        let mut named = Vec::new();
+        let (mut named, mut refused) = (Vec::new(), None);
         for &RelayAddress { address: relay, key } in &self.addresses {
             match answers.get(&relay) {
-                Some(&Some(id)) => named.push(Named { relay: key, id }),
+                Some(&Ok(Some(id))) => named.push(Named { relay: key, id }),
+                Some(&Err(reason)) => refused = refused.or(Some(reason)),
                 None if asked.iter().any(|&(there, _)| there == relay) => return None,
                 None if patient && self.relays.is_undecided(relay, since) => return None,
-                Some(None) | None => {}
+                Some(Ok(None)) | None => {}
             }
         }
         match named.as_slice() {
-            [] => (!asked.is_empty()).then_some(Err(ResolveError::Unknown)),
+            [] => (!asked.is_empty()).then(|| Err(refused.map_or(ResolveError::Unknown, ResolveError::Refused))),
             [first, others @ ..] if others.iter().all(|other| other.id == first.id) => Some(Ok(*first)),
             _ => Some(Err(ResolveError::Disagree { named })),
         }

@@ -9,29 +9,33 @@ use direc_core::{Consent, Identity, Step};
 use direc_smol::{Connection, Peer, PeerOptions, RelayOptions, RelayServer, RelayUrl, ephemeral_key};
 use smol::future::try_zip;
 
-use super::{events::DemoEvent, story::Story, transfer};
+use super::{
+    events::DemoEvent,
+    story::{CLIENT, RELAY, SERVER, Story},
+    transfer,
+};
 use crate::{clock::ms_between, events::path_text, failure::Failure, out::Out, wait::within};
 
 /// How long one wait of the demo may take: on one machine, everything takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Returns how many of the seed's steps were seen: all of them, or it is an error.
+/// Returns how many of the specification's steps were seen: all of them, or it is an error.
 pub(super) async fn run(started: Instant, bytes: u64, out: Out) -> Result<usize, Failure> {
     out.say("PTTH_DIREC on this machine: three parties, each with its own UDP sockets on 127.0.0.1.\n");
     let mut story = Story::begin(started, out);
     let relay = relay(&mut story)?;
-    let p4 = peer("P4", relay.url(None), Consent::Any, &mut story).await?;
-    let p2 = peer("P2", relay.url(None), Consent::Closed, &mut story).await?;
+    let p4 = peer(SERVER, relay.url(None), Consent::Any, &mut story).await?;
+    let p2 = peer(CLIENT, relay.url(None), Consent::Closed, &mut story).await?;
 
     let called = Instant::now();
-    story.tell(called, "P2", format!("connect({}…)", p4.id().short()));
-    let connecting = async { p2.connect(p4.id()).await.map_err(|e| Failure::new("P2 could not connect", e)) };
-    let accepting = async { p4.accept().await.ok_or_else(|| Failure::Failed("P4 was closed".into())) };
+    story.tell(called, CLIENT, format!("connect({}…)", p4.id().short()));
+    let connecting = async { p2.connect(p4.id()).await.map_err(|e| Failure::new("the client could not connect", e)) };
+    let accepting = async { p4.accept().await.ok_or_else(|| Failure::Failed("the server was closed".into())) };
     let (near, far) = in_time("the connection", try_zip(connecting, accepting)).await??;
     connected(&near, called, &story);
 
-    in_time("the direct path", try_zip(direct("P2", &near), direct("P4", &far))).await??;
-    for (who, conn) in [("P2", &near), ("P4", &far)] {
+    in_time("the direct path", try_zip(direct(CLIENT, &near), direct(SERVER, &far))).await??;
+    for (who, conn) in [(CLIENT, &near), (SERVER, &far)] {
         on_path(who, conn, called, &story);
     }
     let seen = story.end().await;
@@ -41,7 +45,7 @@ pub(super) async fn run(started: Instant, bytes: u64, out: Out) -> Result<usize,
     }
 
     out.say(&format!(
-        "\nP2 and P4 are connected, {}. Now {:.1} MB each way:\n",
+        "\nClient and server are connected, {}. Now {:.1} MB each way:\n",
         path_text(near.path()),
         megabytes(bytes)
     ));
@@ -77,7 +81,7 @@ fn relay(story: &mut Story) -> Result<RelayServer, Failure> {
     story.follow_relay(relay.watch());
     let ports: Vec<_> = relay.punch_addrs().iter().map(|address| address.port().to_string()).collect();
     let (at, ports) = (relay.local_addr(), ports.join(" and "));
-    story.tell(Instant::now(), "P3", format!("the relay, listens at {at}, for cookies at ports {ports}"));
+    story.tell(Instant::now(), RELAY, format!("listens at {at}, for cookies at ports {ports}"));
     Ok(relay)
 }
 
@@ -90,20 +94,20 @@ async fn peer(who: &'static str, url: RelayUrl, consent: Consent, story: &mut St
     let (id, at) = (peer.id().short(), peer.local_addr());
     story.tell(Instant::now(), who, format!("peer {id}…, at {at}"));
     let warm = in_time("the registration", peer.warm()).await?;
-    warm.map_err(|error| Failure::new(format!("{who} could not register"), error))?;
+    warm.map_err(|error| Failure::new(format!("the {who} could not register"), error))?;
     Ok(peer)
 }
 
 fn connected(conn: &Connection, called: Instant, story: &Story) {
     let (now, path) = (Instant::now(), conn.path());
     let after_ms = ms_between(called, now);
-    story.tell(now, "P2", format!("is connected, by {}, {after_ms:.1} ms after connect", path_text(path)));
+    story.tell(now, CLIENT, format!("is connected, by {}, {after_ms:.1} ms after connect", path_text(path)));
     let peer = conn.peer().to_string();
     story.event(&DemoEvent::Connected { ms: story.ms(now), peer, path: path.into(), after_ms });
 }
 
 async fn direct(who: &str, conn: &Connection) -> Result<(), Failure> {
-    conn.direct().await.map(drop).map_err(|why| Failure::new(format!("{who} found no direct path"), why))
+    conn.direct().await.map(drop).map_err(|why| Failure::new(format!("the {who} found no direct path"), why))
 }
 
 /// Tells which path a side uses, and since when.

@@ -5,7 +5,7 @@ use lexopt::{Arg, Parser};
 use crate::{args, failure::Failure};
 
 const HELP: &str = "\
-demo: PTTH_DIREC on this machine: a relay (P3) and two peers (P2, P4), each with its own UDP sockets on 127.0.0.1,
+demo: PTTH_DIREC on this machine: a relay and two peers, client and server, each with its own UDP sockets on 127.0.0.1,
 then the same introduction between two simulated home NATs
 
 usage: demo [--bytes N] [--json]

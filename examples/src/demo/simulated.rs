@@ -7,7 +7,7 @@ use direc_sim::{Bounds, Outcome, Scenario, timeline};
 use super::events::DemoEvent;
 use crate::{clock::ms, failure::Failure, out::Out};
 
-/// One-way delays P2–P3, P3–P4 and P2–P4.
+/// One-way delays client–relay, relay–server and client–server.
 const A: Duration = Duration::from_millis(20);
 const B: Duration = Duration::from_millis(25);
 const C: Duration = Duration::from_millis(30);
@@ -19,9 +19,10 @@ const GRAIN: Duration = Duration::from_millis(1);
 pub(super) fn run(out: Out) -> Result<(), Failure> {
     let [a, b, c] = [A, B, C].map(ms);
     out.say(&format!(
-        "\nThe same in the simulator: P2 and P4 behind home NATs (endpoint-independent mapping, address- and\n\
-         port-dependent filtering), one way P2–P3 {a} ms, P3–P4 {b} ms, P2–P4 {c} ms; P4 has said beforehand that\n\
-         everyone may connect.\n"
+        "\nThe same in the simulator: client and server behind home NATs (endpoint-\n\
+         independent mapping, address- and port-dependent filtering), one way\n\
+         client–relay {a} ms, relay–server {b} ms, client–server {c} ms; the server has\n\
+         said beforehand that everyone may connect.\n"
     ));
     let scenario = Scenario::home_pair(A, B, C);
     let outcome = direc_sim::run(&scenario, SEED).map_err(|e| Failure::new("the simulator", e))?;
@@ -49,8 +50,9 @@ fn judge(outcome: &Outcome, out: Out) -> Result<(), Failure> {
         )));
     }
     out.say(&format!(
-        "\n{direct_ms:.2} ms from connect until P2 heard P4 directly, authenticated. Nothing can be faster than\n\
-         a + b + c = {bound_ms:.2} ms: P4 learns of P2 no earlier than after a + b, and its packet then takes c."
+        "\n{direct_ms:.2} ms from connect until the client heard the server directly,\n\
+         authenticated. Nothing can be faster than a + b + c = {bound_ms:.2} ms: the server\n\
+         learns of the client no earlier than after a + b, and its packet then takes c."
     ));
     Ok(())
 }

@@ -19,6 +19,10 @@ use smol::{
 use super::events::DemoEvent;
 use crate::{clock::ms_between, out::Out};
 
+/// The parties, as people and programs read of them.
+pub(super) const CLIENT: &str = "client";
+pub(super) const RELAY: &str = "relay";
+pub(super) const SERVER: &str = "server";
 /// How long a line waits for an earlier one.
 const HOLD: Duration = Duration::from_millis(20);
 /// How long the steps still missing may take.
@@ -64,13 +68,13 @@ impl Story {
             while let Some((at, news)) = watch.next().await {
                 let what = match news {
                     RelayNews::Step(step) => What::Step(step),
-                    RelayNews::Registered { peer, address } => {
+                    RelayNews::Registered { peer, address, .. } => {
                         What::News(format!("{} is registered, from {address}", peer.short()))
                     }
                     RelayNews::Refused { reason, .. } => What::News(format!("refuses: {reason}")),
                     _ => continue,
                 };
-                let _ = lines.try_send(Line { at, who: "P3", what });
+                let _ = lines.try_send(Line { at, who: RELAY, what });
             }
         }));
     }
@@ -151,22 +155,22 @@ async fn print(arriving: Receiver<Line>, started: Instant, out: Out, seen: Arc<M
 fn show(line: &Line, started: Instant, out: Out, seen: &Mutex<BTreeSet<Step>>) {
     let (ms, who) = (ms_between(started, line.at), line.who);
     match &line.what {
-        What::News(news) => out.say(&format!("{ms:>10.3} ms  {who}       {news}")),
+        What::News(news) => out.say(&format!("{ms:>10.3} ms  {who:<6}       {news}")),
         What::Step(taken) => {
             let (step, what) = (taken.step.to_string(), words(who, taken.step));
             let addr = taken.address.map(|address| address.to_string());
             let at = addr.as_ref().map_or(String::new(), |addr| format!("  [{addr}]"));
-            out.say(&format!("{ms:>10.3} ms  {who}  {step:<3}  {what}{at}"));
+            out.say(&format!("{ms:>10.3} ms  {who:<6}  {step:<3}  {what}{at}"));
             out.event(&DemoEvent::Step { ms, who, step, what, peer: taken.peer.map(|peer| peer.to_string()), addr });
             seen.lock().unwrap_or_else(PoisonError::into_inner).insert(taken.step);
         }
     }
 }
 
-/// S9 is two things: P3 tells, P2 and P4 hear.
+/// S9 is two things: the relay tells, client and server hear.
 fn words(who: &str, step: Step) -> &'static str {
     match (step, who) {
-        (Step::S9, "P3") => "tells one side's WAN address to the other",
+        (Step::S9, RELAY) => "tells one side's WAN address to the other",
         (Step::S9, _) => "learns the other side's WAN address",
         _ => step.what(),
     }

@@ -16,7 +16,10 @@ use smol::{
     io::AsyncWriteExt,
 };
 
-use super::events::DemoEvent;
+use super::{
+    events::DemoEvent,
+    story::{CLIENT, SERVER},
+};
 use crate::{
     bench::BLOCK,
     clock::seconds,
@@ -32,15 +35,15 @@ const QUEUE: usize = 64;
 /// For either direction: slower than this on one machine is a failure, too.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// P2 to P4, then P4 to P2, on one stream.
+/// To the server, then to the client, on one stream.
 pub(super) async fn both_ways(near: &Connection, far: &Connection, bytes: u64, out: Out) -> Result<(), Failure> {
     let (mut to_far, mut from_far) = near.open_bi().await.map_err(Failure::of)?;
     // The other side hears of a stream with its first byte.
     to_far.write_all(b"?").await.map_err(Failure::of)?;
     let (mut to_near, mut from_near) = far.accept_bi().await.map_err(Failure::of)?;
     from_near.read_chunk(1).await.map_err(Failure::of)?;
-    one_way(["P2", "P4"], &mut to_far, &mut from_near, bytes, out).await?;
-    one_way(["P4", "P2"], &mut to_near, &mut from_far, bytes, out).await
+    one_way([CLIENT, SERVER], &mut to_far, &mut from_near, bytes, out).await?;
+    one_way([SERVER, CLIENT], &mut to_near, &mut from_far, bytes, out).await
 }
 
 async fn one_way(
@@ -50,7 +53,7 @@ async fn one_way(
     bytes: u64,
     out: Out,
 ) -> Result<(), Failure> {
-    let label = if from == "P2" { "P2 → P4" } else { "P4 → P2" };
+    let label = if to == SERVER { "to server" } else { "to client" };
     let source = Source::new(bytes)?;
     let both = try_zip(push(send, source.clone()), fetch(recv, bytes, label, out));
     let Some(both) = within(PATIENCE, both).await else {

@@ -73,7 +73,8 @@ async fn fetch(session: &Session, load: Load) -> Result<Measured, Failure> {
     Ok(measured)
 }
 
-/// A bar where the end is known.
+/// A bar for what the load ends at.
 fn bar(session: &Session, load: Load, label: &'static str) -> Option<Progress> {
-    load.bytes.map(|bytes| Progress::new(session.out, label, bytes))
+    let timed = || load.time.map(|time| Progress::timed(session.out, label, time));
+    load.bytes.map(|bytes| Progress::new(session.out, label, bytes)).or_else(timed)
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use direc_smol::{NodeId, PeerName};
+use direc_smol::{FileTrouble, NodeId, PeerName};
 
 use crate::failure::Failure;
 
@@ -111,18 +111,19 @@ fn read(path: &Path) -> Result<String, Failure> {
     let failed = |error: &dyn Display| Failure::new(format!("cannot read {}", path.display()), error);
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(trouble("cannot read", path, &error)),
         // Before it is opened: a pipe or a device could keep the open call waiting.
         Ok(metadata) if !metadata.is_file() => {
-            return Err(failed(&"a file of names is expected there, and it is none"));
+            return Err(failed(&"it is a folder or a device, and a file of names is expected (move it away)"));
         }
-        _ => {}
+        Ok(_) => {}
     }
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| failed(&error))?;
+        .map_err(|error| trouble("cannot read", path, &error))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(failed(&format!("it is longer than {MAX_FILE} bytes, so hardly a file of names")));
+        return Err(failed(&format!("it is longer than {MAX_FILE} bytes, so hardly a file of names (move it away)")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -131,8 +132,14 @@ fn read(path: &Path) -> Result<String, Failure> {
     })
 }
 
+fn trouble(doing: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::of(FileTrouble { doing, path, error })
+}
+
+/// A line that a person has to mend.
 fn bad(path: &Path, line: usize, why: impl Display) -> Failure {
-    Failure::Failed(format!("{}, line {line}: {why}", path.display()))
+    let path = path.display();
+    Failure::Failed(format!("cannot read {path}, line {line}: {why} (correct the line, or remove it)"))
 }
 
 fn parse(path: &Path, text: &str) -> Result<BTreeMap<(NodeId, PeerName), NodeId>, Failure> {
@@ -173,13 +180,13 @@ struct Lock {
 impl Lock {
     fn take(path: &Path) -> Result<Self, Failure> {
         let folder = path.parent().unwrap_or(Path::new("."));
-        make_folders(folder).map_err(|e| Failure::new(format!("cannot make the folder {}", folder.display()), e))?;
+        make_folders(folder).map_err(|error| trouble("cannot make the folder", folder, &error))?;
         let lock = path.with_extension("lock");
         for _ in 0..TRIES {
             match new_file(&lock) {
                 Ok(file) => return Ok(Self { path: lock, file, placed: false }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => thread::sleep(PAUSE),
-                Err(error) => return Err(Failure::new(format!("cannot make {}", lock.display()), error)),
+                Err(error) => return Err(trouble("cannot make", &lock, &error)),
             }
         }
         let waited = PAUSE * TRIES;
@@ -196,7 +203,7 @@ impl Lock {
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
         let placed = written.and_then(|()| fs::rename(&self.path, path));
         self.placed = placed.is_ok();
-        placed.map_err(|error| Failure::new(format!("cannot write {}", path.display()), error))
+        placed.map_err(|error| trouble("cannot write", path, &error))
     }
 }
 

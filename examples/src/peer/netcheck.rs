@@ -70,6 +70,8 @@ async fn check(begin: Begin<'_>) -> Result<(), Failure> {
         rtt: distances.get(&address).copied(),
         reached: state.reached,
         answers: state.answers,
+        tunnelled: state.tunnelled,
+        warm: state.warm,
         blocked: state.blocked,
         error: state.error,
     });
@@ -140,6 +142,9 @@ struct State {
     reached: bool,
     /// It was there, if only to refuse.
     answers: bool,
+    /// It is reached by HTTPS: UDP to its QUIC port does not pass.
+    tunnelled: bool,
+    /// Its hole-punch ports answer, to which packets go by UDP in any case.
     warm: bool,
     /// Its hole-punch ports do not answer.
     blocked: bool,
@@ -166,6 +171,7 @@ impl Relays {
                 }
                 PeerNews::Warm { relay } => self.at(relay).warm = true,
                 PeerNews::Unanswered { relay } => self.at(relay).blocked = true,
+                PeerNews::Way { relay, tunnel } => self.at(relay).tunnelled = tunnel,
                 PeerNews::RelayRenewed { before, relay, .. } => {
                     let state = self.0.remove(&before).unwrap_or_default();
                     self.0.insert(relay, state);

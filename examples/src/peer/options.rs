@@ -49,10 +49,10 @@ remembered ($XDG_DATA_HOME/direc/known_names or ~/.local/share/direc/known_names
 later, the command fails and says how to accept that.
 
 options:
-  --relay URL     a relay: https://HOST[:PORT], which says all else, and through which everything goes where UDP is
-                  blocked (past https_proxy, if that is set); or as it prints it, with #sha256-PIN behind it, or
-                  direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the peer is to be found at all
-                  of them, and connections move from one that is lost to the next
+  --relay URL     a relay: https://HOST[:PORT] or HOST[:PORT] alone, which says all else, and through which everything
+                  goes where UDP is blocked (past https_proxy, if that is set); or as it prints it, with #sha256-PIN
+                  behind it, or direc://HOST:PORT#FINGERPRINT. Up to four, the preferred one first: the peer is to be
+                  found at all of them, and connections move from one that is lost to the next
   --relay-ca FILE whom to believe for https:// URLs without a pin: these certificates in PEM, and nobody else
                   (default: whom this machine believes)
   --token-file FILE

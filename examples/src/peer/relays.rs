@@ -38,10 +38,11 @@ impl FromStr for RelayAt {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("https:") {
-            return text.parse().map(Self::Https).map_err(|error: direc_smol::HttpsUrlError| error.to_string());
+        // However it is written: that it must be in lower case is said then.
+        if text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("direc:")) {
+            return text.parse().map(Self::Direc).map_err(|error: direc_smol::UrlError| error.to_string());
         }
-        text.parse().map(Self::Direc).map_err(|error: direc_smol::UrlError| error.to_string())
+        text.parse().map(Self::Https).map_err(|error: direc_smol::HttpsUrlError| error.to_string())
     }
 }
 
@@ -98,4 +99,39 @@ fn kept(key: &Path, url: &HttpsUrl) -> PathBuf {
     // In place of the colons that not every file system takes.
     let name = url.host.replace(':', "-");
     key.with_file_name("relays").join(format!("{name}_{}", url.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_host_means_https_and_everything_else_says_what_it_is() {
+        let at = |text: &str| text.parse::<RelayAt>().map(|relay| relay.to_string());
+        for (text, printed) in [
+            ("relay.example", "https://relay.example"),
+            ("relay.example/", "https://relay.example"),
+            ("https://relay.example/", "https://relay.example"),
+            ("relay.example:8443", "https://relay.example:8443"),
+            ("203.0.113.10", "https://203.0.113.10"),
+            ("[2001:db8::1]", "https://[2001:db8::1]"),
+            ("localhost", "https://localhost"),
+        ] {
+            assert_eq!(at(text).as_deref(), Ok(printed), "{text}");
+        }
+        let key = "aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4qa";
+        let direc = format!("direc://relay.example:4433#{key}");
+        assert_eq!(at(&direc), Ok(direc.clone()));
+        for (text, words) in [
+            (format!("relay.example:4433#{key}"), "write direc://HOST:PORT#KEY"),
+            (format!("DIREC://relay.example:4433#{key}"), "must begin with direc://"),
+            ("http://relay.example".into(), "must begin with https:// or with the host"),
+            ("HTTPS://relay.example".into(), "must begin with https:// or with the host"),
+            ("2001:db8::1".into(), "IPv6 addresses stand in brackets"),
+            ("".into(), "the host is missing"),
+        ] {
+            let error = at(&text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
 }

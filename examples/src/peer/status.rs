@@ -124,7 +124,7 @@ mod tests {
         };
         let standing = Standing {
             peer: "aebagbafaydqqcikbmga".into(),
-            role: "P2".into(),
+            role: "client".into(),
             path: Kind::Direct,
             addr: direct.addr.clone(),
             why: Why::Silent,
@@ -133,7 +133,7 @@ mod tests {
             paths: vec![path(Kind::Relay, "203.0.113.10:443", false), direct],
         };
         let expected = "\
-status: aebagbaf as P2
+status: aebagbaf as client
     relay  203.0.113.10:443    works       - ms    - % lost     999 B out   12.3 MB in  for 12.3 s
   * direct 198.51.100.18:4433  doubtful   41 ms    6 % lost     999 B out   12.3 MB in  for 12.3 s
     for 2 min 05 s: the path before gave no answer for 251 ms";

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use direc_smol::AccessToken;
+use direc_smol::{AccessToken, FileTrouble};
 
 use crate::{args::misfit, failure::Failure};
 
@@ -33,11 +33,18 @@ pub(super) fn read(files: &[Option<impl AsRef<Path>>]) -> Result<Vec<Option<Acce
 
 /// The file's one line. What stands there instead is not shown: it may be a secret all the same.
 fn from_file(path: &Path) -> Result<AccessToken, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("token file {}", path.display()), why);
-    let about = fs::metadata(path).map_err(|why| failed(&why))?;
-    if !about.is_file() || about.len() > MAX_FILE {
-        return Err(failed(&"one line with a token expected"));
+    let unread = |error| Failure::of(FileTrouble { doing: "cannot read the token file", path, error: &error });
+    let no_token = |why: &dyn std::fmt::Display| {
+        let expected = "expected one line with the token that the relay's operator has given you";
+        Failure::new(format!("the token file {}", path.display()), format!("{why}; {expected}"))
+    };
+    let about = fs::metadata(path).map_err(unread)?;
+    if !about.is_file() {
+        return Err(no_token(&"it is no file"));
     }
-    let text = fs::read_to_string(path).map_err(|why| failed(&why))?;
-    text.trim_end().parse().map_err(|why| failed(&why))
+    if about.len() > MAX_FILE {
+        return Err(no_token(&format!("it is longer than {MAX_FILE} bytes")));
+    }
+    let text = fs::read_to_string(path).map_err(unread)?;
+    text.trim_end().parse().map_err(|why| no_token(&why))
 }

@@ -13,10 +13,13 @@ relay: introduces peers to each other, and forwards for those whose NATs refuse
 usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]... [--knock-port N] [--https [IP:]PORT]
              [--tls-cert FILE --tls-key FILE] [--data-dir DIR] [--delay-ms N] [--drain-seconds N]
              [--admin [IP:]PORT] [--log-format text|json] [--json]
+       relay --check-config [the same flags]
        relay --sample-config
        relay token
 
   --config FILE    settings from this file; flags go before the environment, that before the file (DIREC_RELAY_CONFIG)
+  --check-config   reads the settings, and the keys and certificates that they name, says what is wrong with them or that
+                   all is well, and ends; binds no port and makes no file. Exit code 0 when the relay would start
   --sample-config  prints such a file with everything that can be set, explained, at its default
   token            makes a token that lets peers in, and prints it, for them, and its hash, for [access.tokens]
   --listen ADDR    IP address and UDP port of the QUIC socket (default: 0.0.0.0:4433)
@@ -49,7 +52,9 @@ which will do; what happens, on standard error.
 SIGTERM drains: all peers are told to be elsewhere within N seconds, nobody new is introduced, and what there is goes on
 being forwarded until everybody has left or the time is over. Ctrl-C, or a second SIGTERM, ends it at once.
 Open the UDP ports in the firewall: ADDR's, those for hole punching, and the one to knock from; and the TCP port of --https.
-DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
+DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.
+Exit code: 0 when it was told to end, or did what was asked; 1 when it could not start; 2 when a setting or the command line
+makes no sense.";
 
 const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
 
@@ -81,9 +86,15 @@ pub(super) struct Options {
     /// Flag, key and text, in order.
     words: Vec<(String, &'static [&'static str], String)>,
     punch_ports: Vec<String>,
+    only_check: bool,
 }
 
 impl Options {
+    /// Whether the settings are to be checked, and no relay is to be started.
+    pub(super) fn only_check(&self) -> bool {
+        self.only_check
+    }
+
     /// The settings, from the file as it is now.
     ///
     /// # Errors
@@ -116,6 +127,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("sample-config") => return Ok(Parsed::Say(SAMPLE.into())),
             Arg::Value(word) if word == "token" => return token().map(Parsed::Say),
             Arg::Long("json") => {}
+            Arg::Long("check-config") => options.only_check = true,
             Arg::Long("config") => options.file = Some(parser.value()?.into()),
             Arg::Long("punch-port") => options.punch_ports.push(args::value(&mut parser, "--punch-port")?),
             Arg::Long(flag) => {

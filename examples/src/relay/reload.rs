@@ -8,7 +8,7 @@ use super::{
     config::{self, Config, differences},
     options::Options,
     setup,
-    telling::{complain, log},
+    telling::{complain, log, warn},
 };
 use crate::{failure::Failure, out::Out};
 
@@ -55,6 +55,7 @@ impl Settings {
 /// Gives the running relay what it can take while it runs.
 fn reload(relay: &RelayServer, started: &Config, config: &Config, out: Out) -> Result<(), Failure> {
     let rules = config.access.rules(&config.names)?;
+    config.access.doubt().iter().for_each(|doubt| warn(out, doubt));
     relay.set_names(config::names(&config.names));
     relay.set_quotas(config.quotas.meters());
     relay.set_access(rules);

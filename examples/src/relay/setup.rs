@@ -7,13 +7,13 @@ use std::{
 
 #[cfg(feature = "acme")]
 use direc_smol::AcmeOptions;
-use direc_smol::{HttpsKey, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
+use direc_smol::{HttpsKey, NodeId, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
 
 #[cfg(feature = "acme")]
 use super::telling::log;
 use super::{
     config::{self, Config},
-    telling::complain,
+    telling::{complain, warn},
 };
 use crate::{failure::Failure, home, out::Out};
 
@@ -27,7 +27,7 @@ const ACME_FOLDER: &str = "acme";
 
 /// The relay; and the pin of its TLS key, if nobody else vouches for that.
 pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<TlsPin>), Failure> {
-    let identity = load_or_create_key(&folder(config).join(KEY_FILE)).map_err(Failure::of)?;
+    let identity = load_or_create_key(&key_file(config)).map_err(Failure::of)?;
     let ports = config.ports()?;
     let mut relay = RelayOptions::new(identity, config.listen);
     relay.punch_ports = ports.punch;
@@ -35,6 +35,7 @@ pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<Tls
     relay.delay = config.delay_ms.duration();
     relay.public_host = config.public.as_ref().map(|host| host.0.clone());
     relay.access = config.access.rules(&config.names)?;
+    config.access.doubt().iter().for_each(|doubt| warn(out, doubt));
     relay.names = config::names(&config.names);
     relay.quotas = config.quotas.meters();
     relay.limits = config.limits.of_the_core();
@@ -56,8 +57,7 @@ pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<Tls
 /// How the key of the self-signed certificate gets one of an authority's.
 #[cfg(feature = "acme")]
 fn acme(config: &Config, out: Out) -> Option<AcmeOptions> {
-    let folder = folder(config);
-    let acme = config.acme.options(folder.join(HTTPS_FILE), folder.join(ACME_FOLDER))?;
+    let acme = config.acme.options(https_file(config), folder(config).join(ACME_FOLDER))?;
     if acme.kept().is_none() {
         log(out, &format!("no certificate yet: asking {} for one; HTTPS is self-signed until then", acme.directory));
     }
@@ -77,10 +77,20 @@ pub(super) fn https_key(config: &Config) -> Result<HttpsKey, Failure> {
         Some((certificate, key)) => HttpsKey::from_files(certificate, key),
         None => {
             let host = config.public.as_ref().map_or("localhost", |host| &host.0);
-            HttpsKey::load_or_create(&folder(config).join(HTTPS_FILE), host)
+            HttpsKey::load_or_create(&https_file(config), host)
         }
     };
     key.map_err(Failure::of)
+}
+
+/// The file of the relay's key.
+pub(super) fn key_file(config: &Config) -> PathBuf {
+    folder(config).join(KEY_FILE)
+}
+
+/// The file of the certificate that the relay makes for itself.
+pub(super) fn https_file(config: &Config) -> PathBuf {
+    folder(config).join(HTTPS_FILE)
 }
 
 fn folder(config: &Config) -> PathBuf {
@@ -90,8 +100,7 @@ fn folder(config: &Config) -> PathBuf {
 /// The URL for peers, by the best name of this machine that is known.
 pub(super) fn url(relay: &RelayServer, config: &Config, out: Out) -> Result<RelayUrl, Failure> {
     if let Some(host) = &config.public {
-        return RelayUrl::new(&host.0, relay.local_addr().port(), relay.id())
-            .map_err(|why| Failure::Usage(format!("--public '{}': {why}", host.0)));
+        return public_url(&host.0, relay.local_addr().port(), relay.id());
     }
     let listen = relay.local_addr();
     if !listen.ip().is_unspecified() {
@@ -100,6 +109,20 @@ pub(super) fn url(relay: &RelayServer, config: &Config, out: Out) -> Result<Rela
     let guess = outgoing_address(listen);
     out.note("the URL's host is a guess; --public HOST sets the one that peers can reach");
     Ok(relay.url(guess.map(|address| address.to_string()).as_deref()))
+}
+
+/// Whether the host for the URL, if one is set, can stand in one.
+///
+/// # Errors
+/// [`Failure::Usage`] names it.
+pub(super) fn check_public(config: &Config) -> Result<(), Failure> {
+    let Some(host) = &config.public else { return Ok(()) };
+    // Any port and key will do: it is the host that is checked.
+    public_url(&host.0, 1, NodeId::from_bytes([0; 32])).map(drop)
+}
+
+fn public_url(host: &str, port: u16, key: NodeId) -> Result<RelayUrl, Failure> {
+    RelayUrl::new(host, port, key).map_err(|why| Failure::Usage(format!("--public '{host}': {why}")))
 }
 
 /// The address that this machine would speak to the internet from. Nothing is sent: connecting a UDP socket only asks

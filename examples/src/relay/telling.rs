@@ -15,13 +15,17 @@ use crate::{
 pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
     while let Some((_, news)) = watch.next().await {
         match news {
-            RelayNews::Registered { peer, address } => {
+            RelayNews::Registered { peer, address, listening } => {
+                let text = format!("registered {}{peer} from {address}", kind(listening));
+                let [peer, address] = [peer.to_string(), address.to_string()];
                 let fields =
-                    || json!({"event": "registered", "peer": peer.to_string(), "address": address.to_string()});
-                record(out, "info", &format!("registered {peer} from {address}"), fields);
+                    || json!({"event": "registered", "peer": peer, "address": address, "listening": listening});
+                record(out, "info", &text, fields);
             }
-            RelayNews::Left { peer } => {
-                record(out, "info", &format!("left {peer}"), || json!({"event": "left", "peer": peer.to_string()}));
+            RelayNews::Left { peer, listening } => {
+                let text = format!("left {}{peer}", kind(listening));
+                let fields = || json!({"event": "left", "peer": peer.to_string(), "listening": listening});
+                record(out, "info", &text, fields);
             }
             RelayNews::TurnedAway { peer, address, reason } => {
                 let text = format!("turned away {peer} from {address}: {reason}");
@@ -61,9 +65,19 @@ pub(super) async fn tell(mut watch: RelayWatch, out: Out) {
     std::future::pending().await
 }
 
+/// What stands before the ID of a peer that nobody can find.
+fn kind(listening: bool) -> &'static str {
+    if listening { "" } else { "client " }
+}
+
 /// A line about the relay's own life.
 pub(super) fn log(out: Out, text: &str) {
     record(out, "info", text, || json!({}));
+}
+
+/// A line about what the operator may not have meant.
+pub(super) fn warn(out: Out, text: &str) {
+    record(out, "warn", text, || json!({}));
 }
 
 /// A line about what the operator should mend.

@@ -9,7 +9,7 @@ use quinn_proto::{Connection, StreamId};
 
 use super::{Control, ControlEvent, State};
 use crate::{
-    NodeId, PeerName, RelayError,
+    NodeId, PeerName, RefuseReason, RelayError,
     config::Consent,
     quic::{Handle, stream::Received},
     wire::{
@@ -50,10 +50,10 @@ impl Control {
         self.say(&Message::Knock(Knock { cookie }));
     }
 
-    /// Asks P3 who is called so. One that knows of no names knows nobody, and would close the connection if it were asked.
+    /// Asks P3 who is called so. One that does not know the question would close the connection if it were asked.
     pub(in crate::peer) fn resolve(&mut self, name: PeerName) {
         if self.is_registered() && !self.relay_knows.resolve {
-            self.events.push(ControlEvent::Resolved(Resolved { name, id: None }));
+            self.events.push(ControlEvent::Resolved(Resolved { name, id: None, reason: Some(RefuseReason::Kind) }));
         } else {
             self.say(&Message::Resolve(Resolve { name }));
         }

@@ -22,7 +22,7 @@ fn evidence() -> (Evidence, Instant) {
 
 /// One relay's QUIC port and its hole-punch ports see these.
 fn see(evidence: &mut Evidence, now: Instant, relay: usize, [quic, first, second]: [u16; 3]) {
-    evidence.on_seen(now, relay, at(quic));
+    evidence.on_seen(now, relay, at(quic), false);
     evidence.on_observed(now, relay, [relay as u8 + 1; 16], 0, at(first));
     evidence.on_observed(now, relay, [relay as u8 + 1; 16], 1, at(second));
 }
@@ -77,18 +77,35 @@ fn a_peer_at_the_address_that_relays_see_is_behind_no_nat() {
 #[test]
 fn half_a_run_concludes_nothing_and_an_address_from_before_a_reboot_is_compared_with_none() {
     let (mut evidence, now) = evidence();
-    evidence.on_seen(now, 0, at(7000));
+    evidence.on_seen(now, 0, at(7000), false);
     evidence.on_observed(now, 0, [1; 16], 0, at(7000));
     assert!(evidence.news().is_none());
     evidence.on_observed(now, 0, [1; 16], 1, at(7000));
     assert!(evidence.news().is_some());
     // The NAT forgets; each place in turn sees the new address.
-    evidence.on_seen(now, 0, at(9000));
+    evidence.on_seen(now, 0, at(9000), false);
     evidence.on_observed(now, 0, [2; 16], 0, at(9000));
     assert!(evidence.news().is_none());
     evidence.on_observed(now, 0, [2; 16], 1, at(9000));
     assert!(evidence.news().is_none());
     assert_eq!(evidence.nature().mapping, Some(Mapping::EndpointIndependent));
+}
+
+#[test]
+fn what_a_relay_sees_of_a_tunnel_is_no_address_of_the_udp_socket() {
+    let (mut evidence, now) = evidence();
+    evidence.on_seen(now, 0, at(61_000), true);
+    let nature = evidence.nature();
+    assert_eq!((nature.translated, nature.mapping, nature.sightings), (None, None, vec![]));
+    assert_eq!(evidence.host(0), Some(at(61_000).ip()), "it is the same host all the same");
+    // The hole-punch ports answer, though the QUIC port does not: one mapping, whatever TCP's is.
+    evidence.on_observed(now, 0, [1; 16], 0, at(5000));
+    evidence.on_observed(now, 0, [1; 16], 1, at(5000));
+    assert_eq!(evidence.nature().mapping, Some(Mapping::EndpointIndependent));
+    // UDP passes again: the QUIC port's word counts.
+    evidence.on_seen(now, 0, at(5001), false);
+    evidence.on_observed(now, 0, [1; 16], 1, at(5000));
+    assert_eq!(evidence.nature().mapping, Some(Mapping::AddressAndPortDependent));
 }
 
 #[test]

@@ -23,13 +23,14 @@ usage: direc-sim matrix [OPTIONS]     exit 1 if a cell misses its limit
   --kinds A,B,C        only these NATs (see `direc-sim --help`, BOXES)
   --loss P,P           packets lost, per cent (default 0,5)
   --orders             also with delays that bring one side's first packet too early for the other's NAT, either way
-  --delays A,B,C       one-way delays in ms: P2-P3, P3-P4, P2-P4 (default: drawn by each seed, 5 to 80 to the relay,
-                       within the triangle inequality)
+  --delays A,B,C       one-way delays in ms: client-relay, relay-server, client-server (default: drawn by each seed,
+                       5 to 80 to the relay, within the triangle inequality)
   --out FILE.html      write a page to look at
   --json FILE          write one JSON object a cell
   --markdown FILE      write tables
   --threads N          default: one a core; the result does not depend on it
   --help, -h           this
+  --version, -V        the version
 ";
 
 /// More than anybody has cores for.
@@ -39,6 +40,7 @@ const MAX_THREADS: u64 = 1024;
 #[derive(Debug)]
 pub(super) enum Asked {
     Help,
+    Version,
     Run(Options),
 }
 
@@ -60,6 +62,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Asked, UsageError> {
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Asked::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Asked::Version),
             Arg::Long("seeds") => plan.seeds = number(&mut parser, "seeds", 1)?,
             Arg::Long("seed") => plan.seed = number(&mut parser, "seed", 0)?,
             Arg::Long("kinds") => {
@@ -124,6 +127,7 @@ mod tests {
         match parse(Parser::from_args(line.split_whitespace())) {
             Ok(Asked::Run(options)) => Ok(options),
             Ok(Asked::Help) => Err("help".to_owned()),
+            Ok(Asked::Version) => Err("version".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -59,7 +59,7 @@ fn cell(matrix: &Matrix<'_>, reports: &[&Report<'_>], words: &mut Words) -> Stri
     let (class, story) = (told.cell.class, numbers(matrix, told, words));
     let about = format!("{}; seed {}", told.cell.condition.words(), told.seed);
     let [a, b, c] = matrix.plan.delays(told.cell.condition.start, told.seed).map(|delay| delay.as_secs_f64() * 1e3);
-    let delays = format!("a = P2–P3 {a} ms, b = P3–P4 {b} ms, c = P2–P4 {c} ms");
+    let delays = format!("client–relay a = {a} ms, relay–server b = {b} ms, client–server c = {c} ms");
     format!(
         "{{\"what\":{},\"technique\":{},\"at\":{},\"about\":{},\"delays\":{},\"story\":{}}}",
         text(class.what()),

@@ -20,15 +20,15 @@ pub(super) fn svg(matrix: &Matrix<'_>) -> String {
     let [w, h] = CELL;
     let (width, height) = (left + kinds.len() * w + longest * LETTER * 6 / 10, top + kinds.len() * h + 6);
     let mut out = format!(
-        "<svg id=\"heat\" role=\"grid\" aria-label=\"Pairs of NATs: rows are in front of P2, columns in front of P4\" \
+        "<svg id=\"heat\" role=\"grid\" aria-label=\"Pairs of NATs: rows are in front of the client, columns in front of the server\" \
          viewBox=\"0 0 {width} {height}\" style=\"min-width: {}px; max-width: {}px\">\n{HATCH}",
         width * 4 / 5,
         width * 5 / 4
     );
     let _ = write!(
         out,
-        "<text class=\"axis\" x=\"{}\" y=\"14\">in front of P4, who is called</text>\n\
-         <text class=\"axis\" transform=\"translate(14 {}) rotate(-90)\">in front of P2, who calls</text>\n",
+        "<text class=\"axis\" x=\"{}\" y=\"14\">in front of the server</text>\n\
+         <text class=\"axis\" transform=\"translate(14 {}) rotate(-90)\">in front of the client</text>\n",
         left,
         top + kinds.len() * h
     );

@@ -104,7 +104,7 @@ function height(rows, time) {
 
 function draw(n) {
   const cell = data.cells[n], [one, other] = names(n);
-  by("run").textContent = `One run: P2 behind ${one}, P4 behind ${other}`;
+  by("run").textContent = `One run: the client behind ${one}, the server behind ${other}`;
   by("about").textContent = `${cell.about}. One-way delays: ${cell.delays}. Times in ms from the call; ` +
     "filled dots are events, open ones the protocol's steps, broken lines packets that do not arrive.";
   const rows = layout(cell.story);
@@ -112,7 +112,7 @@ function draw(n) {
   const ends = rows.filter(({ item }) => item[0] === 1 && item[4] >= 0).map(({ item }) => height(rows, item[4]));
   const bottom = Math.max(rows[rows.length - 1].end, ...ends) + 1.5 * LINE;
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${bottom}`, role: "img", "aria-label": "sequence diagram" });
-  ["P2", "P3, the relay", "P4"].forEach((name, lane) => {
+  ["client", "relay", "server"].forEach((name, lane) => {
     picture.append(svg("text", { class: "head", x: LANES[lane], y: 20 }, name));
     picture.append(svg("line", { class: "lane", x1: LANES[lane], x2: LANES[lane], y1: 30, y2: bottom }));
   });

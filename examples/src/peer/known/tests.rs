@@ -90,7 +90,12 @@ fn what_is_wrong_with_a_line_is_said_with_its_number_and_nothing_is_written_over
     assert!(Known::load(&path).unwrap_err().to_string().contains("longer than"));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(Known::load(&path).unwrap_err().to_string().contains("known_names: a file of names is expected"));
+    assert!(
+        Known::load(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("known_names: it is a folder or a device, and a file of names is expected")
+    );
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr, time::Duration};
 use direc_smol::{Filtering, Mapping, Nature, PortAssignment};
 use serde::Serialize;
 
-use crate::clock::{ms, spoken};
+use crate::{
+    clock::{ms, spoken},
+    events::By,
+};
 
 /// What was found.
 pub(super) struct Findings {
@@ -25,6 +28,10 @@ pub(super) struct Relay {
     pub(super) reached: bool,
     /// It was there, if only to refuse.
     pub(super) answers: bool,
+    /// It is reached by HTTPS: UDP to its QUIC port does not pass.
+    pub(super) tunnelled: bool,
+    /// Its hole-punch ports answer.
+    pub(super) warm: bool,
     /// Its hole-punch ports do not answer.
     pub(super) blocked: bool,
     pub(super) error: Option<String>,
@@ -34,7 +41,7 @@ pub(super) struct Relay {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "netcheck")]
 pub(super) struct Report {
-    /// Whether a relay answers, and its hole-punch ports.
+    /// Whether a relay answers by UDP, and its hole-punch ports.
     udp: bool,
     punch: bool,
     relays: Vec<RelayLine>,
@@ -59,6 +66,8 @@ pub(super) struct Report {
 struct RelayLine {
     relay: String,
     reached: bool,
+    /// How.
+    by: Option<By>,
     rtt_ms: Option<f64>,
     why: Option<String>,
 }
@@ -69,14 +78,19 @@ struct RelayLine {
 pub(super) enum Verdict {
     /// Whatever the other side is behind.
     Everyone,
-    /// Unless the other side's NAT gives each destination another address.
+    /// The same, and slower where the other side's NAT gives each destination another port.
     Most,
-    /// The same, if no packet of the other side's comes too early.
+    /// The same, and slower where a packet of the other side's comes too early.
     MostInOrder,
-    /// Where the other side's filter is open.
-    Few,
+    /// Unless the other side's NAT gives each destination another port that cannot be predicted: this side's does too,
+    /// and its ports can be.
+    UnlessRandom,
+    /// Unless the other side's NAT gives each destination another port: this side's does too.
+    UnlessSymmetric,
     /// UDP gets to the relay's QUIC port and no further.
     RelayOnly,
+    /// UDP does not get out; HTTPS does.
+    HttpsOnly,
     /// Relays answer, and do not take this machine.
     Refused,
     /// No relay answers.
@@ -93,31 +107,44 @@ impl Verdict {
             return if found.relays.iter().any(|relay| relay.answers) { Self::Refused } else { Self::Nothing };
         }
         if reached.iter().all(|relay| relay.blocked) {
-            return Self::RelayOnly;
+            let by_udp = reached.iter().any(|relay| !relay.tunnelled);
+            return if by_udp { Self::RelayOnly } else { Self::HttpsOnly };
         }
         match (nature.mapping, nature.filtering) {
             (None, _) => Self::Unknown,
             (Some(Mapping::EndpointIndependent), Some(Filtering::IgnoresPorts)) => Self::Everyone,
             (Some(Mapping::EndpointIndependent), _) if nature.clash_prone == Some(true) => Self::MostInOrder,
             (Some(Mapping::EndpointIndependent), _) => Self::Most,
-            (Some(_), _) => Self::Few,
+            (Some(_), _) if matches!(nature.ports, Some(PortAssignment::Sequential { .. })) => Self::UnlessRandom,
+            (Some(_), _) => Self::UnlessSymmetric,
         }
     }
 
     fn meaning(self) -> &'static str {
         match self {
             Self::Everyone => "direct to nearly everyone",
-            Self::Most => "direct unless the other side's NAT gives each destination another port",
+            Self::Most => {
+                "direct to nearly everyone; after some seconds where the other side's NAT gives each destination another port"
+            }
             Self::MostInOrder => {
-                "direct unless the other side's NAT gives each destination another port, and if this side punches first: \
-                 a packet that comes too early spoils the answer's port"
+                "direct to nearly everyone; after some seconds where the other side's NAT gives each destination another \
+                 port, or where a packet of the other side's comes too early and takes this side's port away"
             }
-            Self::Few => {
-                "direct only where the other side is behind no NAT, or an open one; through the relay otherwise"
+            Self::UnlessRandom => {
+                "direct, often after some seconds, unless the other side's NAT gives each destination another port at \
+                 random; through the relay then"
             }
-            Self::RelayOnly => "only through the relay: its hole-punch ports do not answer",
+            Self::UnlessSymmetric => {
+                "direct, often after some seconds, unless the other side's NAT gives each destination another port, too; \
+                 through the relay then"
+            }
+            Self::RelayOnly => {
+                "through the relay, unless this machine reaches the other side by itself: the relay's hole-punch ports do \
+                 not answer"
+            }
+            Self::HttpsOnly => "only through the relay, by HTTPS: UDP does not get out of here, or not to the relay",
             Self::Refused => "not known: the relay answers, and does not take this machine",
-            Self::Nothing => "no connection at all: no relay answers by UDP (is UDP let out, is the address right?)",
+            Self::Nothing => "no connection at all: no relay answers (is UDP let out, is the address right?)",
             Self::Unknown => "not known: the relay was reached, but did not say how it sees this machine",
         }
     }
@@ -139,7 +166,7 @@ impl Report {
         let global =
             |address: &&SocketAddr| matches!(address, SocketAddr::V6(v6) if v6.ip().segments()[0] & 0xe000 == 0x2000);
         Self {
-            udp: relays.iter().any(|relay| relay.answers),
+            udp: relays.iter().any(|relay| relay.answers && !relay.tunnelled || relay.warm),
             punch,
             relays: relays.into_iter().map(line).collect(),
             addresses,
@@ -176,7 +203,8 @@ impl Report {
 
 fn line(relay: Relay) -> RelayLine {
     let why = relay.error.or_else(|| relay.blocked.then(|| "its hole-punch ports do not answer".to_owned()));
-    RelayLine { relay: relay.address.to_string(), reached: relay.reached, rtt_ms: relay.rtt.map(ms), why }
+    let by = relay.reached.then_some(if relay.tunnelled { By::Https } else { By::Udp });
+    RelayLine { relay: relay.address.to_string(), reached: relay.reached, by, rtt_ms: relay.rtt.map(ms), why }
 }
 
 impl fmt::Display for Report {
@@ -188,8 +216,9 @@ impl fmt::Display for Report {
             let far = relay.rtt_ms.map(|ms| format!("round trip {}", spoken(Duration::from_secs_f64(ms / 1e3))));
             let known =
                 if relay.reached { far.unwrap_or_else(|| "reached".to_owned()) } else { "not reached".to_owned() };
+            let by = if matches!(relay.by, Some(By::Https)) { " by HTTPS" } else { "" };
             let why = relay.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
-            writeln!(f, "relay {}: {known}{why}", relay.relay)?;
+            writeln!(f, "relay {}: {known}{by}{why}", relay.relay)?;
         }
         writeln!(f, "UDP gets out: {}", if self.udp { "yes" } else { "no" })?;
         if self.is_reached() {
@@ -221,7 +250,16 @@ mod tests {
     fn found(change: impl FnOnce(&mut Findings)) -> Findings {
         let address: SocketAddr = ([203, 0, 113, 10], 4433).into();
         let rtt = Some(Duration::from_millis(20));
-        let relay = Relay { address, rtt, reached: true, answers: true, blocked: false, error: None };
+        let relay = Relay {
+            address,
+            rtt,
+            reached: true,
+            answers: true,
+            tunnelled: false,
+            warm: true,
+            blocked: false,
+            error: None,
+        };
         let mut found = Findings {
             relays: vec![relay],
             nearby: Vec::new(),
@@ -247,8 +285,13 @@ mod tests {
         assert_eq!(verdict(Mapping::EndpointIndependent, AddressAndPortDependent, Some(false)), Verdict::Most);
         assert_eq!(verdict(Mapping::EndpointIndependent, AddressAndPortDependent, None), Verdict::Most);
         assert_eq!(verdict(Mapping::EndpointIndependent, AddressAndPortDependent, Some(true)), Verdict::MostInOrder);
-        assert_eq!(verdict(Mapping::AddressDependent, IgnoresPorts, Some(false)), Verdict::Few);
-        assert_eq!(verdict(Mapping::AddressAndPortDependent, AddressAndPortDependent, None), Verdict::Few);
+        assert_eq!(verdict(Mapping::AddressDependent, IgnoresPorts, Some(false)), Verdict::UnlessSymmetric);
+        assert_eq!(verdict(Mapping::AddressAndPortDependent, AddressAndPortDependent, None), Verdict::UnlessSymmetric);
+        let counting = |found: &mut Findings| {
+            found.nature.mapping = Some(Mapping::AddressAndPortDependent);
+            found.nature.ports = Some(PortAssignment::Sequential { step: 1 });
+        };
+        assert_eq!(Verdict::of(&found(counting)), Verdict::UnlessRandom);
         assert_eq!(Verdict::of(&found(|_| {})), Verdict::Unknown);
     }
 
@@ -258,7 +301,28 @@ mod tests {
         assert_eq!(Verdict::of(&found(|found| found.relays[0].reached = false)), Verdict::Refused);
         let silent = |found: &mut Findings| (found.relays[0].reached, found.relays[0].answers) = (false, false);
         assert_eq!(Verdict::of(&found(silent)), Verdict::Nothing);
-        assert_eq!(Verdict::of(&found(|found| found.relays[0].blocked = true)), Verdict::RelayOnly);
+        let blocked = |tunnelled| {
+            move |found: &mut Findings| {
+                let relay = &mut found.relays[0];
+                (relay.blocked, relay.warm, relay.tunnelled) = (true, false, tunnelled);
+            }
+        };
+        assert_eq!(Verdict::of(&found(blocked(false))), Verdict::RelayOnly);
+        assert_eq!(Verdict::of(&found(blocked(true))), Verdict::HttpsOnly);
+    }
+
+    #[test]
+    fn a_relay_that_is_reached_by_https_alone_does_not_show_that_udp_gets_out() {
+        let report = |warm: bool| {
+            Report::new(found(|found| {
+                let relay = &mut found.relays[0];
+                (relay.tunnelled, relay.warm, relay.blocked) = (true, warm, !warm);
+            }))
+        };
+        let text = report(false).to_string();
+        assert!(text.contains("UDP gets out: no\n") && text.contains("round trip 20 ms by HTTPS; its hole"), "{text}");
+        assert!(text.ends_with("UDP does not get out of here, or not to the relay"), "{text}");
+        assert!(report(true).udp, "the hole-punch ports answer by UDP");
     }
 
     #[test]

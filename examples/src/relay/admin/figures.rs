@@ -7,6 +7,8 @@ use std::{
 
 use direc_smol::{HttpsStats, RelayServer, RelayStats};
 
+use super::process::Process;
+
 /// Everything there is to show.
 pub(in super::super) struct Figures {
     pub(super) relay: RelayStats,
@@ -17,10 +19,11 @@ pub(in super::super) struct Figures {
     pub(super) drops: BTreeMap<String, u64>,
     pub(super) send_failures: u64,
     pub(super) up: Duration,
+    pub(super) process: Process,
 }
 
 impl Figures {
-    pub(in super::super) fn of(relay: &RelayServer, since: Instant) -> Self {
+    pub(in super::super) fn of(relay: &RelayServer, since: Instant, process: Process) -> Self {
         let stats = relay.stats();
         Self {
             drops: stats.drops.iter().map(|(reason, count)| (label(&reason), count)).collect(),
@@ -30,6 +33,7 @@ impl Figures {
             certificate_until: certificate_until(relay),
             send_failures: relay.send_failures(),
             up: since.elapsed(),
+            process,
         }
     }
 }

@@ -17,12 +17,8 @@ const STEP: usize = 106;
 
 pub(super) fn page(figures: &Figures) -> Page {
     let relay = &figures.relay;
-    let direct = relay.direct.total();
+    let (direct, share) = direct(&relay.direct, relay.introductions_accepted);
     let tunnelled = relay.tunnelled_bytes;
-    let share = match relay.introductions_accepted {
-        0 => "none accepted yet".into(),
-        accepted => format!("{} % of those accepted", direct * 100 / accepted),
-    };
     let words = [
         ("STATE", if relay.draining { "draining" } else { "ready" }.to_owned()),
         ("UP", spoken(figures.up)),
@@ -31,7 +27,7 @@ pub(super) fn page(figures: &Figures) -> Page {
         ("TUNNELS", counted(relay.tunnels as u64, "by tunnel", "by tunnel")),
         ("BEGUN", grouped(relay.introductions_begun)),
         ("OPEN", counted(relay.introductions as u64, "open now", "open now")),
-        ("DIRECT", grouped(direct)),
+        ("DIRECT", direct),
         ("SHARE", share),
         ("RELAYED", bytes(relay.relayed_bytes)),
         ("TUNNELLED", format!("{} by tunnel", bytes(tunnelled))),
@@ -44,11 +40,27 @@ pub(super) fn page(figures: &Figures) -> Page {
     Page { status: "200 OK", kind: "text/html; charset=utf-8", headers: HEADERS, body }
 }
 
+/// How many introductions went direct, and what share that is of those of which it is known: not of those that are younger
+/// than a minute, or were over sooner.
+fn direct(times: &DirectTimes, accepted: u64) -> (String, String) {
+    let known = times.known();
+    let unknown = accepted.saturating_sub(known);
+    match known {
+        0 if accepted == 0 => ("–".into(), "none accepted yet".into()),
+        0 => ("–".into(), format!("not known of {}: it shows after a minute", grouped(unknown))),
+        known => {
+            let share = format!("{} % of {} that are known", times.total() * 100 / known, grouped(known));
+            let rest = if unknown == 0 { String::new() } else { format!("; not known of {}", grouped(unknown)) };
+            (grouped(times.total()), share + &rest)
+        }
+    }
+}
+
 fn mean(times: &DirectTimes) -> String {
     let count = u32::try_from(times.total()).unwrap_or(u32::MAX);
     match times.sum().checked_div(count) {
         Some(mean) => format!("{} on average, from consent to the last relayed packet", spoken(mean)),
-        None => "no introduction has been direct for a minute yet".into(),
+        None => "not known yet: no introduction has been direct for a minute".into(),
     }
 }
 

@@ -123,6 +123,16 @@ pub(in super::super) fn names(names: &Names) -> BTreeMap<PeerName, NodeId> {
 }
 
 impl Access {
+    /// What the operator can hardly mean.
+    pub(in super::super) fn doubt(&self) -> Option<String> {
+        let nobody = self.mode == Mode::Listed && self.peers.is_empty() && self.tokens.is_empty();
+        nobody.then(|| {
+            "access.mode is \"listed\" and the list is empty: the relay lets nobody in (add entries to [access.peers] or \
+             [access.tokens])"
+                .into()
+        })
+    }
+
     /// The rules as the relay takes them.
     ///
     /// # Errors
@@ -255,6 +265,16 @@ mod tests {
         let config: Config = toml::from_str(&config).unwrap();
         let direc_smol::Access::Listed(list) = config.access.rules(&config.names).unwrap() else { panic!("open") };
         assert_eq!(list.ids.into_iter().collect::<Vec<_>>(), [(id, direc_smol::Rights::ALL)]);
+    }
+
+    #[test]
+    fn a_list_that_is_empty_is_doubted_and_one_that_is_not_used_is_not() {
+        let doubt = |toml: &str| toml::from_str::<Config>(toml).unwrap().access.doubt();
+        assert!(doubt("[access]\nmode = 'listed'").unwrap().contains("nobody"));
+        assert_eq!(doubt("[access]\nmode = 'open'"), None);
+        assert_eq!(doubt("[access]\nmode = 'listed'\npeers = { office = 'all' }"), None);
+        let hash = format!("sha256-{}", "0".repeat(64));
+        assert_eq!(doubt(&format!("[access]\nmode = 'listed'\ntokens = {{ '{hash}' = 'all' }}")), None);
     }
 
     #[test]

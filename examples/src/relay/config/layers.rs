@@ -5,6 +5,7 @@
 
 use std::{fs, path::Path};
 
+use direc_smol::FileTrouble;
 use toml::{
     Table, Value,
     de::{DeTable, DeValue},
@@ -28,15 +29,20 @@ impl Layers {
     /// Everything the file says.
     ///
     /// # Errors
-    /// [`Failure::Usage`] names the file, the line, the key and what is expected there.
+    /// [`Failure::Usage`] names the file, the line, the key and what is expected there; [`Failure::Failed`], a file that
+    /// cannot be read.
     pub(in super::super) fn file(&mut self, path: &Path) -> Result<(), Failure> {
         let name = path.display();
-        let unread = |why: &dyn std::fmt::Display| Failure::Failed(format!("{name}: {why}"));
-        let about = fs::metadata(path).map_err(|why| unread(&why))?;
+        let unread = |error| {
+            let trouble = FileTrouble { doing: "cannot read the settings in", path, error: &error };
+            Failure::Failed(format!("{trouble}; `relay --sample-config` prints such a file"))
+        };
+        let about = fs::metadata(path).map_err(unread)?;
         if !about.is_file() || about.len() > MAX_FILE {
-            return Err(unread(&"no file of at most 4 MiB"));
+            let why = "expected a file of at most 4 MiB; `relay --sample-config` prints one";
+            return Err(Failure::Failed(format!("cannot read the settings in {name}: {why}")));
         }
-        let text = fs::read_to_string(path).map_err(|why| unread(&why))?;
+        let text = fs::read_to_string(path).map_err(unread)?;
         self.text(&text, &name.to_string())
     }
 
