@@ -174,7 +174,9 @@ impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path, doing, error } => write!(f, "{doing} {}: {error}", path.display()),
-            Self::NotAFile { path } => write!(f, "{} is not a key file: it is not a file at all", path.display()),
+            Self::NotAFile { path } => {
+                write!(f, "{} is not a key file: it is a folder, a device or the like; {ANOTHER}", path.display())
+            }
             Self::NoFolder { path, folder } => write!(
                 f,
                 "no key file {}: the folder {folder} does not exist; correct the path, or make the folder \
