@@ -114,7 +114,10 @@ impl Begin<'_> {
     }
 
     async fn peer_options(self) -> Result<PeerOptions, Failure> {
-        let key = self.options.key.clone().unwrap_or_else(home::peer_key);
+        let key = match &self.options.key {
+            Some(key) => key.clone(),
+            None => home::made(home::peer_key()).map_err(Failure::of)?,
+        };
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
         let mut options = with_relays(identity, self.options, &key, self.out).await?;
         options.port_mapping = self.options.portmap;
