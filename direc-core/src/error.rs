@@ -81,7 +81,7 @@ pub enum RelayError {
     Lost,
     /// The relay closed it, and why in its words.
     Closed {
-        /// The relay's text, at most 256 bytes, printable.
+        /// The first 256 bytes of the relay's text, made [`printable`](crate::printable).
         reason: String,
     },
     /// The relay took no registration, and why.
@@ -314,7 +314,7 @@ pub enum CloseReason {
     Application {
         /// The other application's code.
         code: u64,
-        /// Its reason, at most 256 bytes, printable.
+        /// The first 256 bytes of its reason, made [`printable`](crate::printable).
         reason: String,
     },
     /// The other side did not take our key: the offer named another (RFC 8446 alert `access_denied`).

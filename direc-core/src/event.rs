@@ -278,6 +278,14 @@ pub enum PeerEvent {
         /// The client's ID, proven to the relay; the connection proves it again, end to end.
         peer: NodeId,
     },
+    /// P2 waits for P4's answer (S6): P4 has the offer and has not consented beforehand. A program or a person decides.
+    /// [`PeerEvent::Connected`] or [`PeerEvent::Failed`] follows. Said once for each relay that is tried.
+    Asking {
+        /// The connection that will be, if P4 accepts.
+        conn: ConnId,
+        /// P4.
+        peer: NodeId,
+    },
     /// A connection stands: accepted by P4 (S6), keys proven.
     Connected {
         /// The connection.
@@ -289,7 +297,8 @@ pub enum PeerEvent {
         /// The path it runs on now.
         path: Path,
     },
-    /// `connect` failed, or an accepted offer came to nothing.
+    /// `connect` failed, or an offer came to nothing: the client gave up before it was answered, or the connection did not
+    /// come about after it was accepted.
     Failed {
         /// The connection that will not be.
         conn: ConnId,

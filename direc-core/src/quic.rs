@@ -393,9 +393,8 @@ pub(crate) fn is_access_denied(code: TransportErrorCode) -> bool {
     code == TransportErrorCode::crypto(ACCESS_DENIED)
 }
 
-/// The other side's text, fit to be shown: at most 256 bytes, control characters replaced.
+/// The other side's text, fit to be shown on one line: its first 256 bytes.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     const SHOWN: usize = 256;
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]);
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    crate::printable(&String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]))
 }

@@ -153,3 +153,47 @@ fn a_person_is_not_flooded_with_offers() {
     let (_, error) = world.failed(P2).unwrap();
     assert_eq!(error, ConnectError::RelayRefused(RefuseReason::Limit));
 }
+
+fn asking(world: &World) -> usize {
+    world.count(P2, |event| matches!(event, PeerEvent::Asking { peer, .. } if *peer == identity(4).id()))
+}
+
+#[test]
+fn p2_is_told_that_p4_is_being_asked_and_only_then() {
+    let mut world = World::trio(Consent::Ask, D);
+    world.warm();
+    world.connect(P2, P4);
+    let (_, conn) = world.until(ms(1000), |world| world.offered(P4));
+    world.run(ms(5000));
+    assert_eq!(asking(&world), 1);
+    let now = world.now;
+    world.peer(P4).answer(now, conn, true).unwrap();
+    world.until(ms(1000), |world| world.connected(P2));
+    assert_eq!(asking(&world), 1);
+
+    let mut world = World::trio(Consent::Any, D);
+    world.warm();
+    world.connect(P2, P4);
+    world.until(ms(1000), |world| world.connected(P2));
+    assert_eq!(asking(&world), 0, "standing consent asks nobody");
+}
+
+#[test]
+fn an_offer_goes_away_with_the_client_that_made_it() {
+    let mut world = World::trio(Consent::Ask, D);
+    world.warm();
+    let calling = world.connect(P2, P4);
+    let (_, conn) = world.until(ms(1000), |world| world.offered(P4));
+    let now = world.now;
+    world.peer(P2).connection(calling).unwrap().close(now, 0u32.into(), bytes::Bytes::new());
+    world.until(ms(1000), |world| {
+        world.peer_event(P4, |event| match event {
+            PeerEvent::Failed { conn: gone, .. } if *gone == conn => Some(()),
+            _ => None,
+        })
+    });
+    let now = world.now;
+    assert_eq!(world.peer(P4).answer(now, conn, true), Err(MisuseError::NoOffer));
+    world.run(ms(10_000));
+    assert!(world.connected(P4).is_none());
+}

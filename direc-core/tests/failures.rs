@@ -190,7 +190,7 @@ fn a_connection_closed_with_a_code_says_so_on_the_other_side_and_leaves_nothing_
     let mut connection = world.peer(P2).connection(conn).unwrap();
     connection.close(now, 42u32.into(), bytes::Bytes::from_static(b"enough\x07"));
     let (_, reason) = world.until(ms(1000), |world| world.closed(P4));
-    assert_eq!(reason, CloseReason::Application { code: 42, reason: "enough\u{fffd}".into() });
+    assert_eq!(reason, CloseReason::Application { code: 42, reason: r"enough\x07".into() });
     assert_eq!(world.closed(P2).unwrap().1, CloseReason::Locally);
     world.run(ms(60_000));
     assert_eq!(world.relay(P3).stats().introductions, 0);

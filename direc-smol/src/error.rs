@@ -134,7 +134,14 @@ pub enum KeyFileError {
         /// The path.
         path: PathBuf,
     },
-    /// The file is readable or writable by others than its owner.
+    /// There is no file at the path, and no folder in which to make one.
+    NoFolder {
+        /// The path.
+        path: PathBuf,
+        /// The folder that is missing.
+        folder: PathBuf,
+    },
+    /// The file holds a key, and is readable or writable by others than its owner.
     Exposed {
         /// The path.
         path: PathBuf,
@@ -162,20 +169,36 @@ pub enum KeyFileError {
     Generate(String),
 }
 
+/// What to do about a file that is no key file.
+const ANOTHER: &str = "name another file (one that does not exist yet is made)";
+
 impl fmt::Display for KeyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path, doing, error } => write!(f, "{}", FileTrouble { doing, path, error }),
-            Self::NotAFile { path } => write!(f, "{} is not a file, so it cannot hold a key", path.display()),
+            Self::NotAFile { path } => {
+                write!(f, "{} is not a key file: it is a folder, a device or the like; {ANOTHER}", path.display())
+            }
+            Self::NoFolder { path, folder } => write!(
+                f,
+                "no key file {}: the folder {folder} does not exist; correct the path, or make the folder \
+                 (`mkdir -p -m 700 {folder}`)",
+                path.display(),
+                folder = folder.display()
+            ),
             Self::Exposed { path, mode } => {
                 let path = path.display();
                 write!(f, "others can get at the secret key in {path} (mode {mode:04o}): run `chmod 600 {path}`")
             }
-            Self::TooLong { path } => write!(f, "{} is too long to be a key file", path.display()),
-            Self::NotPem { path } => {
-                write!(f, "{} holds no private key (PEM, -----BEGIN PRIVATE KEY-----)", path.display())
+            Self::TooLong { path } => write!(f, "{} is not a key file: it is too long; {ANOTHER}", path.display()),
+            Self::NotPem { path } => write!(
+                f,
+                "{} is not a key file: there is no private key in it (PEM, -----BEGIN PRIVATE KEY-----); {ANOTHER}",
+                path.display()
+            ),
+            Self::Key { path, error } => {
+                write!(f, "{} is not a key file for this: the key in it is {error}; {ANOTHER}", path.display())
             }
-            Self::Key { path, error } => write!(f, "the key in {} cannot be used: {error}", path.display()),
             Self::Generate(error) => write!(f, "cannot make a key: {error}"),
         }
     }

@@ -59,6 +59,8 @@ pub(crate) struct PeerMachine {
     attempts: BTreeMap<ConnId, Attempt>,
     incoming: VecDeque<ConnId>,
     offers: VecDeque<(ConnId, NodeId)>,
+    /// Offers that the program thinks about. Each is rung for when it goes away, and not in here any more.
+    considered: BTreeMap<ConnId, Arc<Bell>>,
     /// Spare sockets that may be closed.
     retired: Vec<Link>,
     /// Shut down: nothing new comes.
@@ -104,6 +106,7 @@ impl PeerMachine {
             attempts: BTreeMap::new(),
             incoming: VecDeque::new(),
             offers: VecDeque::new(),
+            considered: BTreeMap::new(),
             retired: Vec::new(),
             over: false,
         }
@@ -172,14 +175,25 @@ impl PeerMachine {
         self.over.then_some(Next::Over)
     }
 
-    pub(crate) fn next_offer(&mut self) -> Option<Next<(ConnId, NodeId)>> {
+    /// The next offer; the bell is rung when it has gone away ([`Self::is_considered`]).
+    pub(crate) fn next_offer(&mut self) -> Option<Next<(ConnId, NodeId, Arc<Bell>)>> {
         match self.offers.pop_front() {
-            Some(offer) => Some(Next::Some(offer)),
+            Some((conn, peer)) => {
+                let gone = Arc::<Bell>::default();
+                self.considered.insert(conn, gone.clone());
+                Some(Next::Some((conn, peer, gone)))
+            }
             None => self.over.then_some(Next::Over),
         }
     }
 
+    /// Whether an offer that was given out can still be answered.
+    pub(crate) fn is_considered(&self, conn: ConnId) -> bool {
+        self.considered.contains_key(&conn)
+    }
+
     pub(crate) fn answer(&mut self, now: Instant, conn: ConnId, accept: bool) {
+        self.considered.remove(&conn);
         if let Err(error) = self.core.answer(now, conn, accept) {
             // It has gone meanwhile; who made it has been told.
             log::debug!("an offer could not be answered: {error}");
@@ -252,6 +266,7 @@ impl PeerMachine {
             PeerEvent::Nature(nature) => self.feed.publish(now, &PeerNews::Nature(nature), wakes),
             PeerEvent::PortMapping(mapping) => self.feed.publish(now, &PeerNews::PortMapping(mapping), wakes),
             PeerEvent::Step(step) => self.feed.publish(now, &PeerNews::Step(step), wakes),
+            PeerEvent::Asking { peer, .. } => self.feed.publish(now, &PeerNews::Asking { peer }, wakes),
             PeerEvent::Offered { conn, peer } => self.on_offered(now, conn, peer, wakes),
             PeerEvent::Connected { conn, role, path, .. } => self.on_connected(now, conn, role, path, wakes),
             PeerEvent::Failed { conn, error } => self.on_failed(conn, error, wakes),
@@ -313,6 +328,7 @@ impl PeerMachine {
 
     fn on_failed(&mut self, conn: ConnId, error: ConnectError, wakes: &mut Wakes) {
         self.offers.retain(|&(offered, _)| offered != conn);
+        self.considered.remove(&conn).iter().for_each(|gone| wakes.ring(gone));
         match self.attempts.get_mut(&conn) {
             Some(attempt) => attempt.fail(error, wakes),
             None => log::debug!("an offer came to nothing: {error}"),
@@ -393,6 +409,7 @@ impl Machine for PeerMachine {
         for attempt in self.attempts.values_mut() {
             attempt.fail(ConnectError::Relay(RelayError::ShutDown), wakes);
         }
+        std::mem::take(&mut self.considered).values().for_each(|gone| wakes.ring(gone));
         for (&conn, entry) in self.conns.iter_mut().filter(|(_, entry)| entry.closed.is_none()) {
             entry.on_closed(CloseReason::Locally, self.core.connection(conn), wakes);
         }

@@ -18,16 +18,31 @@ const MAX_FILE: u64 = 16 << 10;
 /// Reads the key file at `path`, and makes one if there is none.
 ///
 /// A new file appears whole or not at all, readable by its owner only, and never replaces another: two programs that
-/// start at once end up with the same key. Folders on the way are made as well, for their owner only.
+/// start at once end up with the same key. Its folder must exist ([`make_private_folder`]): a mistyped path is an error.
 ///
 /// # Errors
-/// [`KeyFileError`] says what is wrong with the file; a file that others can read or write is refused.
+/// [`KeyFileError`] says what is wrong with the file. A file that holds a key and that others can read or write is refused.
 pub fn load_or_create_key(path: &Path) -> Result<Identity, KeyFileError> {
     match fs::metadata(path) {
         Ok(_) => load(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path),
         Err(error) => Err(at(path, "cannot read", error)),
     }
+}
+
+/// Makes a folder for keys, for its owner only, and those above it that are missing. Gives whether it is new.
+///
+/// # Errors
+/// [`KeyFileError::Io`] names the folder.
+pub fn make_private_folder(path: &Path) -> Result<bool, KeyFileError> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map(|()| true).map_err(|error| at(path, "cannot make the folder", error))
 }
 
 /// A fresh key that is stored nowhere.
@@ -64,14 +79,18 @@ fn load(path: &Path) -> Result<Identity, KeyFileError> {
         return Err(KeyFileError::NotAFile { path: path.to_owned() });
     }
     let file = File::open(path).map_err(read)?;
-    check_exposure(path, &file.metadata().map_err(read)?)?;
+    let metadata = file.metadata().map_err(read)?;
     let mut text = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut text).map_err(read)?;
     if text.len() as u64 > MAX_FILE {
         return Err(KeyFileError::TooLong { path: path.to_owned() });
     }
     let der = PrivatePkcs8KeyDer::from_pem_slice(&text).map_err(|_| KeyFileError::NotPem { path: path.to_owned() })?;
-    Identity::from_pkcs8(der.secret_pkcs8_der()).map_err(|error| KeyFileError::Key { path: path.to_owned(), error })
+    let identity = Identity::from_pkcs8(der.secret_pkcs8_der())
+        .map_err(|error| KeyFileError::Key { path: path.to_owned(), error })?;
+    // Only now: the mode of a file that is no key file is nobody's business here.
+    check_exposure(path, &metadata)?;
+    Ok(identity)
 }
 
 #[cfg(unix)]
@@ -94,9 +113,9 @@ fn create(path: &Path) -> Result<Identity, KeyFileError> {
     load(path)
 }
 
-/// Makes a file with this secret text, for the eyes of its owner only, unless there is one by now.
+/// Makes a file with this secret text, for the eyes of its owner only, unless there is one by now. Its folder must exist.
 pub(crate) fn store(path: &Path, text: &str) -> Result<(), KeyFileError> {
-    make_folder_of(path)?;
+    check_folder_of(path)?;
     let draft = draft_path(path)?;
     let placed = write_new(&draft, text.as_bytes())
         .map_err(|error| at(&draft, "cannot write", error))
@@ -106,10 +125,11 @@ pub(crate) fn store(path: &Path, text: &str) -> Result<(), KeyFileError> {
     removed.map_err(|error| at(&draft, "cannot remove", error))
 }
 
-/// The same in place of the file that there was, if any: what can be read is whole, the old one or the new one.
+/// The same in place of the file that there was, if any: what can be read is whole, the old one or the new one. Its folder
+/// is made.
 #[cfg(feature = "acme")]
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), KeyFileError> {
-    make_folder_of(path)?;
+    path.parent().map(make_private_folder).transpose()?;
     let draft = draft_path(path)?;
     let placed = write_new(&draft, text.as_bytes())
         .map_err(|error| at(&draft, "cannot write", error))
@@ -120,7 +140,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), KeyFileError> {
     placed
 }
 
-/// Makes a file with an ECDSA key as TLS and ACME have them, unless there is one.
+/// Makes a file with an ECDSA key as TLS and ACME have them, unless there is one. Its folder is made.
 #[cfg(feature = "acme")]
 pub(crate) fn store_ecdsa_key(path: &Path) -> Result<(), KeyFileError> {
     if path.exists() {
@@ -128,6 +148,7 @@ pub(crate) fn store_ecdsa_key(path: &Path) -> Result<(), KeyFileError> {
     }
     let failed = |error: rcgen::Error| KeyFileError::Generate(error.to_string());
     let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    path.parent().map(make_private_folder).transpose()?;
     store(path, &pair.serialize_pem())
 }
 
@@ -162,18 +183,11 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn make_folder_of(path: &Path) -> Result<(), KeyFileError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    make_folders(folder).map_err(|error| at(folder, "cannot make the folder", error))
-}
-
-fn make_folders(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+fn check_folder_of(path: &Path) -> Result<(), KeyFileError> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            Err(KeyFileError::NoFolder { path: path.to_owned(), folder: folder.to_owned() })
+        }
+        _ => Ok(()),
+    }
 }

@@ -69,7 +69,7 @@ pub use https::{
     HttpsError, HttpsKey, HttpsKeyError, HttpsLimits, HttpsRelay, HttpsStats, Page, PageServer, Proxy, ProxyError,
     Trust, bootstrap,
 };
-pub use key::{ephemeral_key, load_or_create_key, new_token};
+pub use key::{ephemeral_key, load_or_create_key, make_private_folder, new_token};
 pub use news::{PathNews, PathWatch, PeerNews, RelayNews, RelayWatch, Watch};
 pub use peer::{Offer, Peer, PeerOptions};
 pub use recv_stream::RecvStream;

@@ -103,6 +103,11 @@ pub enum PeerNews {
         /// This peer's address there.
         address: SocketAddr,
     },
+    /// This peer connects to another one, which has not consented beforehand: a program or a person decides there.
+    Asking {
+        /// The other peer.
+        peer: NodeId,
+    },
     /// What is known of the NATs in front of this peer has changed.
     Nature(Nature),
     /// The router has mapped a port to this peer, or does not any more.

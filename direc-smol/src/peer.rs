@@ -23,7 +23,7 @@ use crate::{
     node::{Guard, Node},
     portmap::Mapper,
     provider, resolve,
-    signal::PeerSignals,
+    signal::{Bell, PeerSignals},
     socket::Socket,
 };
 
@@ -281,7 +281,9 @@ impl Peer {
     /// Up to 64 wait; the rest are refused.
     pub async fn offered(&self) -> Option<Offer> {
         match self.signals.offer.wait_for(|| self.guard.look(PeerMachine::next_offer)).await {
-            Next::Some((conn, peer)) => Some(Offer { guard: self.guard.clone(), conn, peer, answered: false }),
+            Next::Some((conn, peer, gone)) => {
+                Some(Offer { guard: self.guard.clone(), conn, peer, gone, answered: false })
+            }
             Next::Over => None,
         }
     }
@@ -371,10 +373,15 @@ impl Drop for Attempt<'_> {
 }
 
 /// Another peer wants to connect (S5). Dropped: refused.
+///
+/// Any number may be held at once; each waits for its own answer. [`Offer::withdrawn`] tells that there is nothing to be
+/// answered any more.
 pub struct Offer {
     guard: Arc<Guard<PeerMachine>>,
     conn: ConnId,
     peer: NodeId,
+    /// Rung when the offer has gone away.
+    gone: Arc<Bell>,
     answered: bool,
 }
 
@@ -382,6 +389,16 @@ impl Offer {
     /// Who wants to connect, as proven to the relay. The connection proves it again, end to end.
     pub fn peer(&self) -> NodeId {
         self.peer
+    }
+
+    /// Waits until this offer cannot be answered any more: the other peer has given up,
+    /// [`PeerTiming::answer_deadline`](crate::PeerTiming::answer_deadline) is over, the relay is lost, or this peer is closed.
+    /// [`Offer::accept`] and [`Offer::refuse`] do nothing from then on.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn withdrawn(&self) {
+        let gone = || self.guard.look(|machine| (!machine.is_considered(self.conn)).then_some(()));
+        self.gone.wait_for(gone).await;
     }
 
     /// Lets it connect (S6): [`Peer::accept`] gives the connection once it stands.

@@ -164,7 +164,7 @@ fn an_authority_that_has_been_asked_too_often_is_left_in_peace_for_as_long_as_it
         _ => usual(base, path),
     });
     let (why, again) = authority.refusal();
-    assert_eq!(why, "it refuses the order, with HTTP status 429: too many orders[2J (rateLimited)");
+    assert_eq!(why, r"it refuses the order, with HTTP status 429: too many orders\x1b[2J (rateLimited)");
     assert_eq!((authority.times_asked("/order"), again), (1, Duration::from_secs(7200)));
 }
 

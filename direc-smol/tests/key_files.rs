@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path, thread};
 
-use direc_smol::{IdError, KeyFileError, ephemeral_key, load_or_create_key};
+use direc_smol::{IdError, KeyFileError, ephemeral_key, load_or_create_key, make_private_folder};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -19,7 +19,8 @@ fn set_mode(path: &Path, mode: u32) {
 #[test]
 fn a_key_is_made_once_and_read_ever_after() {
     let folder = folder();
-    let path = folder.path().join("new/folders/peer.key");
+    let path = folder.path().join("keys/peer.key");
+    assert!(make_private_folder(path.parent().unwrap()).unwrap());
     let made = load_or_create_key(&path).unwrap();
     assert_eq!(load_or_create_key(&path).unwrap().id(), made.id());
     assert_ne!(ephemeral_key().unwrap().id(), made.id());
@@ -44,10 +45,25 @@ fn programs_that_start_at_once_get_the_same_key() {
 fn the_file_is_for_its_owner_only() {
     use std::os::unix::fs::MetadataExt;
     let folder = folder();
-    let path = folder.path().join("keys/peer.key");
+    let path = folder.path().join("new/keys/peer.key");
+    assert!(make_private_folder(path.parent().unwrap()).unwrap());
+    assert!(!make_private_folder(path.parent().unwrap()).unwrap(), "it is there already");
     load_or_create_key(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o7777, 0o700);
+    for folder in [path.parent().unwrap(), &folder.path().join("new")] {
+        assert_eq!(fs::metadata(folder).unwrap().mode() & 0o7777, 0o700);
+    }
+}
+
+#[test]
+fn a_mistyped_path_is_an_error_and_makes_no_folders() {
+    let folder = folder();
+    let path = folder.path().join("mistyped/folder/peer.key");
+    let error = load_or_create_key(&path).unwrap_err();
+    let missing = folder.path().join("mistyped/folder");
+    assert!(matches!(&error, KeyFileError::NoFolder { folder, .. } if *folder == missing), "{error}");
+    assert!(error.to_string().contains(&format!("the folder {} does not exist", missing.display())), "{error}");
+    assert!(!folder.path().join("mistyped").exists());
 }
 
 #[cfg(unix)]
@@ -71,16 +87,20 @@ fn a_file_that_others_can_read_is_refused_with_the_cure() {
 fn what_is_no_key_file_is_named() {
     let folder = folder();
     let path = folder.path().join("thing");
+    // Others may read it, as they may read most files that are no keys: nobody is to change that.
     let write = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        set_mode(&path, 0o600);
+        set_mode(&path, 0o644);
     };
 
     assert!(matches!(load_or_create_key(folder.path()), Err(KeyFileError::NotAFile { .. })));
     assert!(matches!(load_or_create_key(Path::new("/dev/null")), Err(KeyFileError::NotAFile { .. })));
     for bytes in [b"".as_slice(), b"hello", &[0xff; 300], b"-----BEGIN PRIVATE KEY-----\nAAAA"] {
         write(bytes);
-        assert!(matches!(load_or_create_key(&path), Err(KeyFileError::NotPem { .. })), "{bytes:?}");
+        let error = load_or_create_key(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::NotPem { .. }), "{bytes:?}");
+        let text = error.to_string();
+        assert!(text.contains("is not a key file") && !text.contains("chmod"), "{text}");
     }
     write(&vec![b'#'; 1 << 20]);
     assert!(matches!(load_or_create_key(&path), Err(KeyFileError::TooLong { .. })));

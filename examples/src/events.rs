@@ -35,6 +35,11 @@ pub enum Event {
         /// Since process start.
         ms: f64,
     },
+    /// The other side has not consented beforehand, and has not answered at once: a program or a person decides there.
+    Asking {
+        /// The other peer's ID.
+        peer: String,
+    },
     /// A connection stands.
     Connected {
         /// The other peer's ID.

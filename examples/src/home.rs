@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use direc_smol::{KeyFileError, make_private_folder};
+
 /// The peer's key: in the user's folder for settings, else here.
 pub fn peer_key() -> PathBuf {
     folder("XDG_CONFIG_HOME", ".config").unwrap_or_else(|| PathBuf::from("direc-data")).join("peer.key")
@@ -18,6 +20,16 @@ pub fn relay_data() -> PathBuf {
 /// Whom names stood for when the peer first used them: beside other data, since the peer writes it.
 pub fn known_names() -> PathBuf {
     relay_data().join("known_names")
+}
+
+/// A file of those above, and its folder made if it is missing. Folders that a person names are not made so: they may be
+/// mistyped.
+///
+/// # Errors
+/// Names the folder.
+pub fn made(file: PathBuf) -> Result<PathBuf, KeyFileError> {
+    file.parent().map(make_private_folder).transpose()?;
+    Ok(file)
 }
 
 /// The specification has relative paths ignored.

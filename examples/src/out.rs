@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use direc_core::{printable, printable_lines};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,6 +13,9 @@ use crate::clock::timestamp;
 
 /// Lines on standard error are JSON objects.
 static RECORDS_ARE_JSON: AtomicBool = AtomicBool::new(false);
+
+/// A prompt stands at the end of standard error's last line.
+static AT_PROMPT: AtomicBool = AtomicBool::new(false);
 
 /// From now on every line on standard error is a JSON object with `time`, `level` and `message`, for programs that
 /// collect logs.
@@ -48,7 +52,7 @@ impl Out {
         if self.json
             && let Ok(line) = serde_json::to_string(event)
         {
-            end_if_nobody_reads(writeln!(io::stdout().lock(), "{line}"));
+            end_if_nobody_reads(writeln!(io::stdout().lock(), "{}", harmless_json(&line)));
         }
     }
 
@@ -57,7 +61,7 @@ impl Out {
         if self.json || self.data {
             self.note(text);
         } else {
-            end_if_nobody_reads(writeln!(io::stdout().lock(), "{text}"));
+            end_if_nobody_reads(writeln!(io::stdout().lock(), "{}", printable_lines(text)));
         }
     }
 
@@ -66,8 +70,7 @@ impl Out {
         if RECORDS_ARE_JSON.load(Ordering::Relaxed) {
             return self.record(text, || json!({"level": "info", "message": text}));
         }
-        // Nothing is left to do when standard error cannot be written.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        write_line(&printable_lines(text));
     }
 
     /// A line of a log, with its time: `text` for people, or what `object` has for programs.
@@ -76,23 +79,80 @@ impl Out {
         let line = if RECORDS_ARE_JSON.load(Ordering::Relaxed) {
             let mut line = object();
             line["time"] = time.into();
-            line.to_string()
+            harmless_json(&line.to_string())
         } else {
-            format!("{time} {text}")
+            // A record is one line, whatever others have put into it.
+            printable(&format!("{time} {text}"))
         };
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        write_line(&line);
     }
 
-    /// Text without a line's end, to the person at the terminal: a question, a progress bar.
+    /// Text without a line's end, to the person at the terminal: a question, a progress bar. What is said next begins on a
+    /// line of its own.
     pub fn prompt(self, text: &str) {
         let mut stderr = io::stderr().lock();
+        begin_line(&mut stderr, !text.starts_with(['\r', '\n']));
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+        AT_PROMPT.store(!text.ends_with('\n'), Ordering::Relaxed);
     }
+
+    /// The person has pressed Enter behind the prompt: its line has ended.
+    pub fn entered(self) {
+        AT_PROMPT.store(false, Ordering::Relaxed);
+    }
+
+    /// Ends the line of a prompt, before something else is written to the same terminal.
+    pub fn begin_line(self) {
+        begin_line(&mut io::stderr().lock(), true);
+    }
+}
+
+/// A line to standard error. Nothing is left to do when that cannot be written.
+fn write_line(text: &str) {
+    let mut stderr = io::stderr().lock();
+    begin_line(&mut stderr, true);
+    let _ = writeln!(stderr, "{text}");
+}
+
+/// Ends the line of a prompt, if there is one and its line is `over`.
+fn begin_line(stderr: &mut impl Write, over: bool) {
+    if over && AT_PROMPT.swap(false, Ordering::Relaxed) {
+        let _ = writeln!(stderr);
+    }
+}
+
+/// The same JSON, with escapes for the characters that a terminal would obey. serde_json has escaped those below U+0020.
+fn harmless_json(line: &str) -> String {
+    let mut harmless = String::with_capacity(line.len());
+    let mut buffer = [0; 4];
+    for c in line.chars() {
+        let text: &str = c.encode_utf8(&mut buffer);
+        if printable(text) == text {
+            harmless.push(c);
+        } else {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| harmless.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    harmless
 }
 
 /// `peer ping … | head` should end when `head` does.
 fn end_if_nobody_reads(written: io::Result<()>) {
     if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_says_the_same_and_shows_nothing_that_is_obeyed() {
+        let text = "\u{1b}[2J\u{9b}31m \u{202e}gpj.exe \u{7f} \u{e0041} é🙂 \\u202e";
+        let line = harmless_json(&serde_json::to_string(&json!({"what": text})).unwrap_or_default());
+        assert_eq!(printable(&line), line);
+        assert!(line.contains(r"\u001b[2J\u009b31m \u202egpj.exe \u007f \udb40\udc41 é🙂 \\u202e"), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).ok(), Some(json!({"what": text})));
     }
 }

@@ -4,6 +4,8 @@ mod bench;
 mod called;
 mod client;
 mod connect;
+mod desk;
+mod keyboard;
 mod known;
 mod names;
 mod netcheck;
@@ -16,6 +18,7 @@ mod relays;
 mod serve;
 mod serving;
 mod status;
+mod stdin;
 mod terminal;
 mod token;
 mod verdict;
@@ -114,7 +117,10 @@ impl Begin<'_> {
     }
 
     async fn peer_options(self) -> Result<PeerOptions, Failure> {
-        let key = self.options.key.clone().unwrap_or_else(home::peer_key);
+        let key = match &self.options.key {
+            Some(key) => key.clone(),
+            None => home::made(home::peer_key()).map_err(Failure::of)?,
+        };
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
         let mut options = with_relays(identity, self.options, &key, self.out).await?;
         options.port_mapping = self.options.portmap;

@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, net::UdpSocket};
 
-use common::{DEMO, Ended, Folder, PEER, RELAY, check_summary, relay, run, serve, text};
+use common::{DEMO, Ended, Folder, PEER, RELAY, check_summary, relay, relay_with, run, serve, text};
 use serde_json::Value;
 
 /// An ID that parses and that nobody has (nobody knows its secret, at least).
@@ -174,9 +174,32 @@ fn key_files_are_private_kept_and_checked() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     client_fails(&folder, &arguments(text(&key)), "chmod 600");
     fs::write(folder.path("nonsense.key"), "this is no key").unwrap();
-    fs::set_permissions(folder.path("nonsense.key"), fs::Permissions::from_mode(0o600)).unwrap();
-    client_fails(&folder, &arguments("nonsense.key"), "nonsense.key");
+    fs::set_permissions(folder.path("nonsense.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    client_fails(&folder, &arguments("nonsense.key"), "nonsense.key is not a key file");
+    let ended = run(&folder, PEER, &arguments("/etc/passwd"));
+    assert!(ended.errors.contains("/etc/passwd is not a key file"), "{}", ended.errors);
+    assert!(!ended.errors.contains("chmod"), "{}", ended.errors);
     fs::create_dir(folder.path("folder.key")).unwrap();
     client_fails(&folder, &arguments("folder.key"), "folder.key");
     client_fails(&folder, &arguments("nonsense.key/below/it.key"), "nonsense.key");
+}
+
+#[test]
+fn a_mistyped_folder_is_named_and_not_made() {
+    let folder = Folder::new();
+    let (_relay, url) = relay(&folder);
+    let arguments = ["--relay", url.as_str(), "--key", "mistyped/client.key", "ping", NOBODY];
+    client_fails(&folder, &arguments, "the folder mistyped does not exist");
+    assert!(!folder.path("mistyped").exists());
+    let ended = run(&folder, RELAY, &["--listen", "127.0.0.1:0", "--data-dir", "mistyped/relay"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.errors);
+    assert!(ended.errors.contains("there is no folder mistyped"), "{}", ended.errors);
+    assert!(!folder.path("mistyped").exists());
+
+    // A data folder may be new; it is said that it is.
+    let (relay, _) = relay_with(&folder, &["--listen", "127.0.0.1:0", "--data-dir", "relay"]);
+    relay.until_said("made the folder relay");
+    drop(relay);
+    let (relay, _) = relay_with(&folder, &["--listen", "127.0.0.1:0", "--data-dir", "relay"]);
+    assert!(!relay.errors().contains("made the folder"), "{}", relay.errors());
 }

@@ -63,7 +63,7 @@ pub struct AcmeOptions {
     /// The PEM file with the key to be certified, as [`HttpsKey::load_or_create`] makes it. It stays the same, and with it
     /// the pins of URLs.
     pub key: PathBuf,
-    /// The folder for the account's key and the certificate, each a file for the relay's eyes only.
+    /// The folder for the account's key and the certificate, each a file for the relay's eyes only. It is made if missing.
     pub folder: PathBuf,
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use async_executor::LocalExecutor;
 use async_io::{Async, Timer};
-use direc_core::HttpsUrl;
+use direc_core::{HttpsUrl, printable};
 use futures_lite::future;
 use rustls::{ClientConfig, pki_types::ServerName};
 
@@ -211,7 +211,7 @@ fn refusal(answer: Answer) -> HttpsError {
     const SHOWN: usize = 200;
     match answer.location {
         Some(to) if (300..400).contains(&answer.status) => {
-            HttpsError::Redirected { to: to.chars().filter(|c| !c.is_control()).take(SHOWN).collect() }
+            HttpsError::Redirected { to: printable(&to.chars().take(SHOWN).collect::<String>()) }
         }
         _ => HttpsError::NotARelay { status: answer.status },
     }

@@ -10,6 +10,7 @@ use direc_core::{NodeId, RelayUrl};
 use serde::{Deserialize, Serialize};
 
 use super::{HttpsError, HttpsRelay, within::within};
+use crate::make_private_folder;
 
 /// The only version there is.
 const VERSION: u32 = 1;
@@ -139,7 +140,7 @@ fn load(path: &Path, relay: &HttpsRelay) -> Option<RelayUrl> {
 /// Whole or not at all: it replaces the file before.
 fn save(path: &Path, relay: &HttpsRelay, url: &RelayUrl) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        make_private_folder(folder).map_err(io::Error::other)?;
     }
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.new", std::process::id()));

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
+use direc_core::printable;
 use rustls::{CertificateError, pki_types::UnixTime};
 use time::OffsetDateTime;
 
@@ -167,7 +168,7 @@ fn names(presented: &[String]) -> String {
     }
     let bare = |name: &String| -> String {
         let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-        inside.trim_matches('"').chars().filter(|c| !c.is_control()).take(LENGTH).collect()
+        printable(&inside.trim_matches('"').chars().take(LENGTH).collect::<String>())
     };
     let shown: Vec<String> = presented.iter().take(SHOWN).map(bare).collect();
     let more = if presented.len() > SHOWN { ", …" } else { "" };

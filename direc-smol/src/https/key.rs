@@ -104,7 +104,7 @@ impl HttpsKey {
         })
     }
 
-    /// The self-signed certificate and key in the file at `path`; made, for this host, if there is none.
+    /// The self-signed certificate and key in the file at `path`; made, for this host, if there is none. Its folder must exist.
     ///
     /// It is valid for as long as X.509 can say: whoever is given its pin asks for nothing else.
     ///

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_smol::{CloseReason, ConnectOptions, Connection, NodeId, PathPolicy, Peer};
+use direc_smol::{CloseReason, ConnectOptions, Connection, NodeId, PathPolicy, Peer, PeerNews, Watch};
 use smol::{
-    Task,
+    Task, Timer,
     future::or,
     io::{AsyncReadExt, AsyncWriteExt},
 };
@@ -32,6 +32,8 @@ use crate::{
 
 /// How long the good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
+/// Who decides as quickly is a program: then nobody has to be told that it is being asked.
+const THINKING: Duration = Duration::from_millis(500);
 /// Streams break a moment before the connection has told why.
 const JUST_NOW: Duration = Duration::from_millis(50);
 
@@ -148,7 +150,8 @@ impl Session {
     async fn open(peer: &Peer, id: NodeId, client: &Client, out: Out, seen: &Seen) -> Result<Self, Failure> {
         let options = ConnectOptions::with_policy(client.path);
         let started = Instant::now();
-        let conn = peer.connect_with(id, options).await.map_err(Failure::of)?;
+        let call = async { peer.connect_with(id, options).await.map_err(Failure::of) };
+        let conn = or(call, tell_of_asking(peer.watch(), id, out)).await?;
         let connected = ms_between(started, Instant::now());
         let paths = Paths::of(&conn).await;
         let path = paths.began;
@@ -203,6 +206,19 @@ impl Session {
     async fn why_it_ended(&self) -> Option<CloseReason> {
         within(JUST_NOW, self.conn.closed()).await
     }
+}
+
+/// Tells the person that another one is being asked, if that takes time. Never done.
+async fn tell_of_asking<T>(mut news: Watch, id: NodeId, out: Out) -> T {
+    while let Some((_, told)) = news.next().await {
+        if told == (PeerNews::Asking { peer: id }) {
+            Timer::after(THINKING).await;
+            out.event(&Event::Asking { peer: id.to_string() });
+            out.note(&format!("waiting: {}… is being asked whether to let this peer in", id.short()));
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Keeps in mind when the first direct path came, and says in words what the person does not know yet.

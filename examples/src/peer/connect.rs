@@ -10,7 +10,7 @@ use smol::{
 use super::{
     client::Session,
     pipe::{self, Sink},
-    terminal::Stdin,
+    stdin::Stdin,
 };
 use crate::{clock::seconds, failure::Failure, protocol::Request};
 
@@ -18,8 +18,8 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     let (mut send, mut recv) = session.conn.open_bi().await.map_err(Failure::of)?;
     send.write_all(&Request::Pipe.to_bytes()).await.map_err(Failure::of)?;
     let started = Instant::now();
-    let mut input = Stdin::open();
-    let mut sink = if session.out.json() { Sink::Events(session.out) } else { Sink::stdout() };
+    let Some(mut input) = Stdin::open(session.out).pipe() else { return Err(Failure::Failed("no input".into())) };
+    let mut sink = if session.out.json() { Sink::Events(session.out) } else { Sink::stdout(session.out) };
     let streams = async {
         let both = zip(pipe::outward(&mut input, &mut send), pipe::inward(&mut recv, &mut sink)).await;
         {

@@ -27,11 +27,14 @@ commands:
       --allow PEER  lets this peer in without asking, and nobody else; may be repeated; `any` lets everyone in. A name
                     must be remembered
       --yes         lets in everyone who would be asked for
-      Without --allow and --yes, each peer is asked for on the terminal.
+      Without --allow and --yes, each peer is asked for on the terminal: `y` lets it in, `n` does not. While several
+      wait, or a connection has the terminal's input, an answer names the question's number, as in `y 2`; other lines
+      go to that connection. What was typed before a question is shown does not answer it.
   ping PEER [--count N] [--interval MS]
       Round trips through the connection, one a second unless said otherwise, until N of them or Ctrl-C.
   connect PEER
-      Standard input and output to and from the other side. Ends when both directions have ended.
+      Standard input and output to and from the other side. Ends when both directions have ended. A terminal shows
+      control characters as escapes (\\x1b), here and with `serve`; files and pipes get the bytes as they are.
   bench PEER [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
       Sends (--up, the default) or fetches (--down) as fast as it goes or at R Mbit/s, for 10 seconds unless said
       otherwise. N may end in K, M or G (powers of 1,024).
@@ -58,7 +61,7 @@ options:
   --token-file FILE
                   the token that the relay before it asks for, in a file of one line; with one relay, the environment's
                   DIREC_TOKEN will do. There is no flag for the token itself: `ps` would show it to everybody
-  --key FILE      this peer's key, made on first use, readable by its owner only
+  --key FILE      this peer's key, made on first use, readable by its owner only, in a folder that exists
                   (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key)
   --path WHICH    for ping, connect and bench: `auto` (the default) begins through the relay and moves to the direct
                   path when there is one, and back when it is lost; `direct` sends nothing any other way: it waits for

@@ -1,19 +1,22 @@
 //! The two directions of a stream between a terminal, or a pipe of the shell, and another peer.
 
-use std::io::Stdout;
+use std::io::{IsTerminal, Stdout};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
+use direc_core::PrintableStream;
 use direc_smol::{RecvStream, SendStream};
 use smol::{Unblock, future::or, io::AsyncWriteExt};
 
-use super::terminal::Stdin;
+use super::stdin::Pipe;
 use crate::{bench::BLOCK, events::Event, failure::Failure, out::Out};
 
 /// Where arriving bytes go.
 pub(super) enum Sink {
     /// To standard output, as they are.
     Stdout(Unblock<Stdout>),
+    /// To a terminal: it shows what the other side has sent, and obeys nothing of it.
+    Terminal(Unblock<Stdout>, PrintableStream, Out),
     /// To standard output, as JSON lines.
     Events(Out),
     /// Nowhere: they are counted.
@@ -21,18 +24,20 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    pub(super) fn stdout() -> Self {
-        Self::Stdout(Unblock::new(std::io::stdout()))
+    pub(super) fn stdout(out: Out) -> Self {
+        let stdout = std::io::stdout();
+        match stdout.is_terminal() {
+            true => Self::Terminal(Unblock::new(stdout), PrintableStream::default(), out),
+            false => Self::Stdout(Unblock::new(stdout)),
+        }
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
-            Self::Stdout(stdout) => {
-                let written = async {
-                    stdout.write_all(bytes).await?;
-                    stdout.flush().await
-                };
-                written.await.map_err(|e| Failure::new("cannot write to standard output", e))
+            Self::Stdout(stdout) => write(stdout, bytes).await,
+            Self::Terminal(stdout, shown, out) => {
+                out.begin_line();
+                write(stdout, shown.push(bytes).as_bytes()).await
             }
             Self::Events(out) => {
                 out.event(&Event::Data { base64: BASE64.encode(bytes) });
@@ -41,6 +46,22 @@ impl Sink {
             Self::Nowhere => Ok(()),
         }
     }
+
+    /// Nothing more comes.
+    async fn end(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Terminal(stdout, shown, _) => write(stdout, shown.finish().as_bytes()).await,
+            Self::Stdout(_) | Self::Events(_) | Self::Nowhere => Ok(()),
+        }
+    }
+}
+
+async fn write(stdout: &mut Unblock<Stdout>, bytes: &[u8]) -> Result<(), Failure> {
+    let written = async {
+        stdout.write_all(bytes).await?;
+        stdout.flush().await
+    };
+    written.await.map_err(|e| Failure::new("cannot write to standard output", e))
 }
 
 /// How one direction went.
@@ -50,7 +71,7 @@ pub(super) struct Went {
 }
 
 /// From the input to the other side, until the input ends or the other side wants no more.
-pub(super) async fn outward(input: &mut Stdin, send: &mut SendStream) -> Went {
+pub(super) async fn outward(input: &mut Pipe, send: &mut SendStream) -> Went {
     let mut bytes = 0;
     let result = push(input, send, &mut bytes).await;
     Went { bytes, result }
@@ -61,7 +82,7 @@ enum Next {
     NotWanted,
 }
 
-async fn push(input: &mut Stdin, send: &mut SendStream, bytes: &mut u64) -> Result<(), Failure> {
+async fn push(input: &mut Pipe, send: &mut SendStream, bytes: &mut u64) -> Result<(), Failure> {
     loop {
         let read = async { Next::Read(input.chunk().await) };
         let not_wanted = async {
@@ -92,7 +113,7 @@ pub(super) async fn inward(recv: &mut RecvStream, sink: &mut Sink) -> Went {
                     break Err(failure);
                 }
             }
-            Ok(None) => break Ok(()),
+            Ok(None) => break sink.end().await,
             Err(error) => break Err(Failure::of(error)),
         }
     };

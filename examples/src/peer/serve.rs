@@ -10,6 +10,7 @@ use super::{
     options::Serve,
     paths::{Paths, Told},
     serving,
+    stdin::Stdin,
     terminal::Asker,
     words,
 };
@@ -40,8 +41,10 @@ pub(super) async fn run(
     if !out.json() {
         out.say(&running.peer.id().to_string());
     }
-    let desk = serving::Desk::new(serve.echo, asks, out);
-    let work = or(receive(&running.peer, &desk, out), ask(&running.peer, serve.yes, out));
+    let stdin = Stdin::open(out);
+    let asker = Asker::new(serve.yes, &stdin);
+    let desk = serving::Desk::new(serve.echo, stdin, out);
+    let work = or(receive(&running.peer, &desk, out), ask(&running.peer, &asker, out));
     // A relay that will not have this peer any more is the peer's end once its last connection has ended.
     let work = or(work, async { Err((&mut running.news).await) });
     let result = or(work, async {
@@ -62,15 +65,9 @@ async fn receive(peer: &Peer, desk: &serving::Desk, out: Out) -> Result<(), Fail
     Err(Failure::of(RelayError::ShutDown))
 }
 
-async fn ask(peer: &Peer, yes: bool, out: Out) -> Result<(), Failure> {
-    let mut asker = None;
+async fn ask(peer: &Peer, asker: &Asker, out: Out) -> Result<(), Failure> {
     while let Some(offer) = peer.offered().await {
-        let asker = asker.get_or_insert_with(|| Asker::new(yes));
-        if asker.ask(offer.peer(), out).await {
-            offer.accept();
-        } else {
-            offer.refuse();
-        }
+        asker.consider(offer, out);
     }
     std::future::pending().await
 }

@@ -7,12 +7,12 @@ use direc_smol::{Connection, RecvStream, SendStream};
 use smol::{
     future::{or, zip},
     io::{AsyncReadExt, AsyncWriteExt},
-    lock::{Mutex, RwLock},
+    lock::RwLock,
 };
 
 use super::{
     pipe::{self, Sink},
-    terminal::Stdin,
+    stdin::Stdin,
 };
 use crate::{
     bench::{self, BLOCK, measure},
@@ -29,13 +29,13 @@ const BAD_REQUEST: u32 = 1;
 pub(super) struct Desk {
     echo: bool,
     out: Out,
-    /// Standard input, for the one pipe that holds the lock. `None` where it is needed for questions.
-    input: Option<Arc<Mutex<Option<Stdin>>>>,
+    /// For one pipe at a time, beside the questions.
+    input: Option<Stdin>,
 }
 
 impl Desk {
-    pub(super) fn new(echo: bool, asks: bool, out: Out) -> Self {
-        Self { echo, out, input: (!echo && !asks).then(Arc::default) }
+    pub(super) fn new(echo: bool, input: Stdin, out: Out) -> Self {
+        Self { echo, out, input: (!echo).then_some(input) }
     }
 
     /// Serves every stream until the connection ends.
@@ -97,14 +97,13 @@ impl Desk {
 
     /// The stream's bytes to standard output and, if it is free, standard input to the stream.
     async fn pipe(&self, send: &mut SendStream, recv: &mut RecvStream) -> Result<(), Failure> {
-        let mut sink = if self.out.json() { Sink::Nowhere } else { Sink::stdout() };
-        let input = self.input.as_ref().and_then(|input| input.try_lock_arc());
+        let mut sink = if self.out.json() { Sink::Nowhere } else { Sink::stdout(self.out) };
+        let input = self.input.as_ref().and_then(Stdin::pipe);
         let Some(mut input) = input else {
             drop(send.finish());
             return pipe::inward(recv, &mut sink).await.result;
         };
-        let input = input.get_or_insert_with(Stdin::open);
-        let (outward, inward) = (pipe::outward(input, send), pipe::inward(recv, &mut sink));
+        let (outward, inward) = (pipe::outward(&mut input, send), pipe::inward(recv, &mut sink));
         if std::io::stdin().is_terminal() {
             // Nobody should have to end the terminal's input for the other side to get away.
             let outward = async {

@@ -36,7 +36,7 @@ usage: relay [--config FILE] [--listen ADDR] [--public HOST] [--punch-port N]...
   --admin [IP:]PORT
                    answers plain HTTP for the operator there: a status page, /metrics, /healthz, /readyz (IP is
                    127.0.0.1, and another one takes admin.allow_remote in the file)
-  --data-dir DIR   where the relay's keys are kept, made on first use
+  --data-dir DIR   where the relay's keys are kept, made on first use; the folder around it must exist
                    (default: $XDG_DATA_HOME/direc or ~/.local/share/direc)
   --delay-ms N     wait between telling the server about the client and the other way round (default: 0)
   --drain-seconds N

@@ -7,7 +7,9 @@ use std::{
 
 #[cfg(feature = "acme")]
 use direc_smol::AcmeOptions;
-use direc_smol::{HttpsKey, NodeId, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key};
+use direc_smol::{
+    HttpsKey, NodeId, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key, make_private_folder,
+};
 
 #[cfg(feature = "acme")]
 use super::telling::log;
@@ -27,6 +29,7 @@ const ACME_FOLDER: &str = "acme";
 
 /// The relay; and the pin of its TLS key, if nobody else vouches for that.
 pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<TlsPin>), Failure> {
+    make_folder(config, out)?;
     let identity = load_or_create_key(&key_file(config)).map_err(Failure::of)?;
     let ports = config.ports()?;
     let mut relay = RelayOptions::new(identity, config.listen);
@@ -91,6 +94,27 @@ pub(super) fn key_file(config: &Config) -> PathBuf {
 /// The file of the certificate that the relay makes for itself.
 pub(super) fn https_file(config: &Config) -> PathBuf {
     folder(config).join(HTTPS_FILE)
+}
+
+/// Makes the data folder if it is missing, and says so of one that a person has named: it may be mistyped. The folder
+/// around such a one must be there.
+fn make_folder(config: &Config, out: Out) -> Result<(), Failure> {
+    let folder = folder(config);
+    let around = folder.parent().filter(|around| !around.as_os_str().is_empty());
+    if config.data_dir.is_some()
+        && let Some(around) = around.filter(|around| !around.is_dir())
+    {
+        let (folder, around) = (folder.display(), around.display());
+        return Err(Failure::new(
+            format!("data_dir {folder}"),
+            format!("there is no folder {around}; correct the path, or make that folder (`mkdir -p {around}`)"),
+        ));
+    }
+    let new = make_private_folder(&folder).map_err(Failure::of)?;
+    if new && config.data_dir.is_some() {
+        out.note(&format!("made the folder {} for this relay's keys: it was not there", folder.display()));
+    }
+    Ok(())
 }
 
 fn folder(config: &Config) -> PathBuf {

@@ -158,6 +158,7 @@ impl Session {
                 } else if matches!(self.state, State::Initiated) {
                     self.state = State::Asking;
                     self.was_asked = true;
+                    ctx.events.push_back(PeerEvent::Asking { conn: self.id, peer: self.peer });
                 }
             }
             Progress::Accepted => self.on_accepted(ctx),

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use direc_core::printable;
 use rustls::CertificateError;
 use serde::Deserialize;
 
@@ -50,10 +51,10 @@ impl fmt::Display for Problem {
     }
 }
 
-/// As much of a foreign text as is shown, without what could move a terminal's cursor.
+/// As much of a foreign text as is shown.
 fn shown(text: &str) -> String {
     const SHOWN: usize = 300;
-    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+    printable(&text.chars().take(SHOWN).collect::<String>())
 }
 
 /// Why there is no certificate.
@@ -184,7 +185,7 @@ mod tests {
                 "subproblems": [{"detail": "for a.example", "identifier": {"type": "dns", "value": "a.example"}}]}"#,
         );
         assert!(said.is("rateLimited") && !said.is("badNonce"));
-        assert_eq!(said.to_string(), "too many[31m orders (rateLimited); for a.example");
+        assert_eq!(said.to_string(), r"too many\x1b[31m orders (rateLimited); for a.example");
         assert_eq!(problem("{}").to_string(), "it does not say why");
         assert_eq!(problem(r#"{"type": "about:blank"}"#).to_string(), "blank");
         assert!(problem(&format!(r#"{{"detail": "{}"}}"#, "x".repeat(5000))).to_string().len() <= 300);
