@@ -3,6 +3,7 @@
 //! QUIC sees one constant virtual address; below it each packet goes the way that [`Paths`] says.
 
 mod attachments;
+mod delivery;
 mod drain;
 mod introduced;
 mod nudge;
@@ -23,6 +24,7 @@ use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig
 
 pub(super) use attachments::Attachment;
 use attachments::Attachments;
+use delivery::Delivery;
 use drain::Drain;
 use nudge::Nudge;
 
@@ -92,6 +94,7 @@ pub(super) struct Session {
     /// A ping whose answer the data waits for.
     nudge: Option<Nudge>,
     drain: Drain,
+    delivery: Delivery,
     /// The relay's address that the program was told last.
     relay: SocketAddr,
     deadline: Option<Instant>,
@@ -182,6 +185,7 @@ impl Session {
             paths: Paths::new(ctx.now, role, options.policy, shared.techniques, rng.fork()),
             nudge: None,
             drain: Drain::Over,
+            delivery: Delivery::default(),
             relay: shared.relay(0),
             deadline: Some(deadline),
             was_asked: false,
@@ -290,6 +294,7 @@ impl Session {
         if self.deadline.is_some_and(|deadline| deadline <= ctx.now) {
             self.on_deadline(ctx);
         }
+        self.close_if_delivered(ctx);
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>) {
@@ -314,6 +319,7 @@ impl Session {
         while let Some((_, event)) = self.quic.poll_event(ctx.now) {
             self.on_event(event, ctx);
         }
+        self.close_if_delivered(ctx);
     }
 
     fn on_event(&mut self, event: Event, ctx: &mut Context<'_>) {
@@ -322,7 +328,10 @@ impl Session {
             Event::HandshakeDataReady => {}
             Event::Connected => self.on_connected(ctx),
             Event::ConnectionLost { reason } => self.on_lost(&reason, ctx),
-            Event::Stream(event) => ctx.events.push_back(PeerEvent::Stream { conn, event }),
+            Event::Stream(event) => {
+                self.delivery.on_event(&event);
+                ctx.events.push_back(PeerEvent::Stream { conn, event });
+            }
             Event::DatagramReceived => ctx.events.push_back(PeerEvent::DatagramReceived { conn }),
             Event::DatagramsUnblocked => ctx.events.push_back(PeerEvent::DatagramsUnblocked { conn }),
         }
@@ -371,6 +380,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        self.give_up_delivery();
         let closed = quic::close_reason(reason);
         let wrong_key = matches!(reason, ConnectionError::TransportError(error) if quic::is_access_denied(error.code));
         // What this side itself has found wrong, the other is still to hear.
@@ -401,6 +411,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        self.abandon_delivery();
         self.say_closed(CloseReason::Locally, ctx);
         self.end(ctx.now, code, reason);
     }
@@ -446,7 +457,8 @@ impl Session {
         let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
         let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until(now)).min();
-        let introduction = self.deadline.into_iter().chain(attachments).min();
+        let delivered = self.delivery.ends_by();
+        let introduction = self.deadline.into_iter().chain(attachments).chain(delivered).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()
             .filter_map(|(at, why)| Some((at?, why)))
