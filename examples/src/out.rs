@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::clock::timestamp;
+use crate::{clock::timestamp, reader};
 
 /// Lines on standard error are JSON objects.
 static RECORDS_ARE_JSON: AtomicBool = AtomicBool::new(false);
@@ -93,6 +93,6 @@ impl Out {
 /// `peer ping … | head` should end when `head` does.
 fn end_if_nobody_reads(written: io::Result<()>) {
     if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
-        std::process::exit(1);
+        reader::gone();
     }
 }
