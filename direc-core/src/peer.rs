@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use quinn_proto::{StreamId, VarInt};
 
 pub use connection::{Connection, ConnectionStats};
@@ -60,6 +61,8 @@ use crate::{
 const MAX_SESSIONS: usize = 4096;
 /// A wake-up that comes later than this was slept through.
 const OVERSLEPT: Duration = Duration::from_secs(3);
+/// Code and reason with which a peer that shuts down closes its connections.
+const GOODBYE: (VarInt, &[u8]) = (VarInt::from_u32(close_code::GOODBYE), b"goodbye");
 
 /// P2 and P4 of the seed: connects to other peers, and accepts connections from them. See the crate's contract.
 pub struct Peer {
@@ -75,8 +78,10 @@ pub struct Peer {
     evidence: Evidence,
     /// A port of the router's that leads here.
     mapping: Option<PortMapping>,
-    /// Shut down, and waiting for the sessions' good-byes.
+    /// Shut down, and waiting for the sessions' deliveries and good-byes.
     leaving: bool,
+    /// Sessions that have ended since, before what they were to deliver was acknowledged.
+    cut_off: usize,
     sessions: BTreeMap<ConnId, Session>,
     next_id: u64,
     /// Cookie Z of each offer that is being asked for: it goes out once P4 has accepted.
@@ -153,6 +158,7 @@ impl Peer {
             evidence,
             mapping: None,
             leaving: false,
+            cut_off: 0,
             sessions: BTreeMap::new(),
             next_id: 1,
             offered: BTreeMap::new(),
@@ -256,14 +262,41 @@ impl Peer {
         self.advance(now);
         let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in conns {
-            self.close(conn, VarInt::from_u32(close_code::GOODBYE), bytes::Bytes::from_static(b"goodbye"));
+            self.close(conn, GOODBYE.0, Bytes::from_static(GOODBYE.1));
         }
-        self.relays.iter_mut().for_each(Registration::rest);
+        self.start_leaving();
+    }
+
+    /// As [`Self::shutdown`], but each connection closes as soon as [`Connection::is_delivered`], or at `by` if that is
+    /// earlier. Nobody can connect from here on. [`Self::shutdown`] still closes everything at once.
+    pub fn shutdown_when_delivered(&mut self, now: Instant, by: Instant) {
+        self.advance(now);
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.close_when_delivered(conn, by, GOODBYE.0, Bytes::from_static(GOODBYE.1));
+        }
+        self.start_leaving();
+    }
+
+    fn start_leaving(&mut self) {
         // The relays must still pass on the sessions' good-byes: they are left once those are over.
         self.leaving = true;
+        if !self.is_delivering() {
+            self.relays.iter_mut().for_each(Registration::rest);
+        }
         if self.sessions.is_empty() {
             self.leave_relays();
         }
+    }
+
+    /// Whether connections are still there after a shutdown, because what was finished on them is not acknowledged.
+    pub fn is_delivering(&self) -> bool {
+        self.leaving && self.sessions.values().any(|session| !session.is_closing())
+    }
+
+    /// Connections that have ended since the shutdown began, before what was finished on them was acknowledged.
+    pub fn undelivered(&self) -> usize {
+        self.cut_off + self.sessions.values().filter(|session| self.leaving && session.is_cut_off()).count()
     }
 
     /// Whether everything is closed and said.
@@ -273,6 +306,7 @@ impl Peer {
 
     fn leave_relays(&mut self) {
         for relay in &mut self.relays {
+            relay.rest();
             relay.control.shutdown(self.now);
         }
     }

@@ -1,6 +1,10 @@
 //! A connection to another peer.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use direc_core::{
@@ -14,7 +18,12 @@ use crate::{
     signal::Signals,
 };
 
-/// What a connection's handles and streams share. The connection is closed with code 0 when the last is dropped.
+/// How long a connection that nobody has a handle to any more, or whose [`Peer`](crate::Peer) is closed, may take to
+/// deliver what was finished on it. 10 s: more than what a full send buffer needs on a slow line as a rule, and little
+/// enough for a program that ends to wait for somebody who is gone.
+pub const DELIVERY_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a connection's handles and streams share. When the last is dropped, the connection delivers and closes.
 pub(crate) struct Handle {
     guard: Arc<Guard<PeerMachine>>,
     conn: ConnId,
@@ -29,6 +38,11 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn call<R>(&self, f: impl FnOnce(&mut PeerMachine, ConnId, Instant) -> R) -> R {
         self.guard.call(|machine, now| f(machine, self.conn, now))
+    }
+
+    /// The program abandons a stream: [`Connection::finish`] waits for it no longer.
+    pub(crate) fn on_reset(&self) {
+        self.signals.delivered.tell();
     }
 
     fn look<R>(&self, f: impl FnOnce(&Conn) -> R) -> Option<R> {
@@ -66,8 +80,22 @@ pub struct ConnectionStatus {
 
 /// A connection to another peer: streams, datagrams, and the path they take.
 ///
-/// Clones are handles to the same connection. When the last of them and of its streams is dropped, it is closed with
-/// code 0; what has not arrived by then is lost, so wait for [`SendStream::stopped`] first if it matters.
+/// Clones are handles to the same connection.
+///
+/// # How it ends
+///
+/// | | what was finished | the connection closes |
+/// |---|---|---|
+/// | the last handle, its streams among them, is dropped | is delivered in the background | with code 0 once the other side has acknowledged it, after [`DELIVERY_LIMIT`] at the latest |
+/// | [`Connection::finish`] | is waited for | with code 0 |
+/// | [`Connection::close`] | may be lost | at once, with a code and a reason |
+///
+/// *Finished* are streams after [`SendStream::finish`], and those whose [`SendStream`] was dropped. A stream that was
+/// reset, or that the other side has stopped, is waited for by nobody. *Delivered* is what the other side's QUIC has
+/// acknowledged: its program can still read that after the close. Datagrams may get lost in any case.
+///
+/// The background is a thread of this process. A program that is about to end waits for it with
+/// [`Peer::close`](crate::Peer::close), or with [`Connection::finish`].
 #[derive(Clone)]
 pub struct Connection(Arc<Handle>);
 
@@ -202,7 +230,22 @@ impl Connection {
         self.0.signals.closed.wait_for(|| self.0.look(|entry| entry.closed.clone()).flatten()).await
     }
 
-    /// Ends the connection at once; the other side gets code and reason. What has not arrived yet is lost.
+    /// Waits until the other side has acknowledged all streams that are finished, then closes the connection with code 0.
+    ///
+    /// It waits as long as the connection lives; a program that cannot should bound it, for instance by
+    /// [`DELIVERY_LIMIT`]. Streams that are still open for writing are not waited for: their readers get an error, so
+    /// finish or drop them first. The connection can be used until it is closed.
+    ///
+    /// Cancel safe: dropping the future leaves the connection as it is.
+    ///
+    /// # Errors
+    /// The connection ended before all was acknowledged. If it ended afterwards, that is no error.
+    pub async fn finish(&self) -> Result<(), CloseReason> {
+        self.0.signals.delivered.wait_for(|| self.0.call(|machine, conn, now| machine.finish_all(now, conn))).await
+    }
+
+    /// Ends the connection at once; the other side gets code and reason. What it has not acknowledged yet may be lost:
+    /// see [`Connection::finish`].
     pub fn close(&self, code: u32, reason: &[u8]) {
         let reason = Bytes::copy_from_slice(reason);
         self.0.call(|machine, conn, now| machine.close(now, conn, code, reason));

@@ -235,15 +235,16 @@ impl<M: Machine> Driver<M> {
         state.machine.dispatch(now, &mut self.wakes);
         self.close_retired(&state.machine.take_retired(), &mut outbox);
         let full = outbox.full();
+        let shutdown_by = state.shutdown_by(now);
         let due = match full {
             // What is queued behind a full socket is due all the time, and cannot be done.
             Some(_) => Some(now + FULL_WAIT),
             None => {
                 let network = self.network.as_ref().and_then(Network::due);
-                [state.machine.poll_timeout(), state.shutdown_by, network].into_iter().flatten().min()
+                [state.machine.poll_timeout(), shutdown_by, network].into_iter().flatten().min()
             }
         };
-        let next = if state.shutdown_by.is_some_and(|by| by <= now || state.machine.is_drained()) {
+        let next = if shutdown_by.is_some_and(|by| by <= now || state.machine.is_drained()) {
             Next::End
         } else if busy || due.is_some_and(|due| due <= now) {
             self.outbox = Some(outbox);

@@ -17,14 +17,15 @@ use bytes::{Bytes, BytesMut};
 pub(crate) use conn::{Conn, PathCursor};
 use direc_core::{
     Arrival, CloseReason, ConnId, ConnectError, ConnectOptions, ConnectionStats, Link, MisuseError, NodeId, Path,
-    PathStatus, Peer, PeerEvent, RelayAddress, RelayError, Role, Transmit, quic_types::VarInt,
+    PathStatus, Peer, PeerEvent, RelayAddress, RelayError, Role, Transmit,
+    quic_types::{StreamEvent, VarInt},
 };
 pub(crate) use relay_state::Away;
 use relay_state::RelayStates;
 pub(crate) use streams::End;
 
 use crate::{
-    connection::ConnectionStatus,
+    connection::{ConnectionStatus, DELIVERY_LIMIT},
     feed::Feed,
     https::Wishes,
     news::PeerNews,
@@ -63,8 +64,17 @@ pub(crate) struct PeerMachine {
     considered: BTreeMap<ConnId, Arc<Bell>>,
     /// Spare sockets that may be closed.
     retired: Vec<Link>,
-    /// Shut down: nothing new comes.
-    over: bool,
+    life: Life,
+}
+
+/// How far a shutdown has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Here,
+    /// Nothing new comes. What was finished may still be delivered.
+    Leaving,
+    /// The driver has ended.
+    Gone,
 }
 
 /// A `connect` that is waited for.
@@ -108,7 +118,7 @@ impl PeerMachine {
             offers: VecDeque::new(),
             considered: BTreeMap::new(),
             retired: Vec::new(),
-            over: false,
+            life: Life::Here,
         }
     }
 
@@ -151,12 +161,13 @@ impl PeerMachine {
         })
     }
 
-    /// Nobody waits for the attempt any more, or nobody has the connection any more.
+    /// Nobody waits for the attempt any more, or nobody has the connection any more: it delivers what was finished, and
+    /// is not listed while it does.
     pub(crate) fn release(&mut self, now: Instant, conn: ConnId) {
         self.attempts.remove(&conn);
-        let entry = self.conns.remove(&conn);
-        if entry.as_ref().is_none_or(|entry| entry.closed.is_none()) {
-            self.close(now, conn, 0, Bytes::new());
+        self.conns.remove(&conn);
+        if let Some(mut connection) = self.core.connection(conn) {
+            connection.close_when_delivered(now, now + DELIVERY_LIMIT, VarInt::from_u32(0), Bytes::new());
         }
     }
 
@@ -172,7 +183,7 @@ impl PeerMachine {
                 return Some(Next::Some(standing));
             }
         }
-        self.over.then_some(Next::Over)
+        self.is_over().then_some(Next::Over)
     }
 
     /// The next offer; the bell is rung when it has gone away ([`Self::is_considered`]).
@@ -183,7 +194,7 @@ impl PeerMachine {
                 self.considered.insert(conn, gone.clone());
                 Some(Next::Some((conn, peer, gone)))
             }
-            None => self.over.then_some(Next::Over),
+            None => self.is_over().then_some(Next::Over),
         }
     }
 
@@ -222,9 +233,19 @@ impl PeerMachine {
         shown
     }
 
-    /// The port to be mapped, as long as this peer is there.
+    /// Nothing new comes.
+    fn is_over(&self) -> bool {
+        self.life != Life::Here
+    }
+
+    /// The port to be mapped, as long as this peer is there or still delivers.
     pub(crate) fn port(&self) -> Option<u16> {
-        (!self.over).then(|| self.bound.port())
+        let wanted = match self.life {
+            Life::Here => true,
+            Life::Leaving => self.core.is_delivering(),
+            Life::Gone => false,
+        };
+        wanted.then(|| self.bound.port())
     }
 
     fn on_event(&mut self, now: Instant, event: PeerEvent, wakes: &mut Wakes) {
@@ -275,10 +296,10 @@ impl PeerMachine {
                     entry.on_closed(reason, self.core.connection(conn), wakes);
                 }
             }
+            PeerEvent::Stream { conn, event } => self.on_stream(conn, event, wakes),
             PeerEvent::Path { conn, .. }
             | PeerEvent::NotDirect { conn, .. }
             | PeerEvent::DirectHeard { conn, .. }
-            | PeerEvent::Stream { conn, .. }
             | PeerEvent::DatagramReceived { conn }
             | PeerEvent::DatagramsUnblocked { conn } => {
                 if let Some(entry) = self.conns.get_mut(&conn) {
@@ -297,7 +318,7 @@ impl PeerMachine {
     }
 
     fn on_offered(&mut self, now: Instant, conn: ConnId, peer: NodeId, wakes: &mut Wakes) {
-        if self.over || self.offers.len() >= WAITING_OFFERS {
+        if self.is_over() || self.offers.len() >= WAITING_OFFERS {
             self.answer(now, conn, false);
             return;
         }
@@ -317,12 +338,21 @@ impl PeerMachine {
                 // Given up at the very moment.
                 None => self.release(now, conn),
             }
-        } else if self.over || self.incoming.len() >= WAITING_CONNECTIONS {
+        } else if self.is_over() || self.incoming.len() >= WAITING_CONNECTIONS {
             self.close(now, conn, BUSY.0, Bytes::from_static(BUSY.1));
             self.conns.remove(&conn);
         } else {
             self.incoming.push_back(conn);
             wakes.ring(&self.signals.incoming);
+        }
+    }
+
+    fn on_stream(&mut self, conn: ConnId, event: StreamEvent, wakes: &mut Wakes) {
+        let Some(entry) = self.conns.get_mut(&conn) else { return };
+        let ends = matches!(event, StreamEvent::Finished { .. } | StreamEvent::Stopped { .. });
+        entry.on_stream(event, wakes);
+        if ends && self.core.connection(conn).is_some_and(|connection| connection.is_delivered()) {
+            wakes.ring(&entry.signals.delivered);
         }
     }
 
@@ -392,10 +422,14 @@ impl Machine for PeerMachine {
     }
 
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes) {
-        self.core.shutdown(now);
-        self.over = true;
+        self.core.shutdown_when_delivered(now, now + DELIVERY_LIMIT);
+        self.life = Life::Leaving;
         self.relays.on_shut_down(Instant::now());
         self.signals.ring_all(wakes);
+    }
+
+    fn is_delivering(&self) -> bool {
+        self.core.is_delivering()
     }
 
     fn is_drained(&self) -> bool {
@@ -403,7 +437,7 @@ impl Machine for PeerMachine {
     }
 
     fn ended(&mut self, wakes: &mut Wakes) {
-        self.over = true;
+        self.life = Life::Gone;
         self.relays.on_shut_down(Instant::now());
         self.feed.close(wakes);
         for attempt in self.attempts.values_mut() {

@@ -48,7 +48,7 @@ mod signal;
 mod socket;
 mod sockets;
 
-pub use connection::{Connection, ConnectionStatus};
+pub use connection::{Connection, ConnectionStatus, DELIVERY_LIMIT};
 pub use direc_core::{
     Access, AccessList, AccessToken, CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats,
     Consent, DirectFailure, DirectTimes, DropReason, Drops, Filtering, FoundBy, HttpsUrl, HttpsUrlError, IdError,
@@ -75,8 +75,3 @@ pub use peer::{Offer, Peer, PeerOptions};
 pub use recv_stream::RecvStream;
 pub use relay::{RelayOptions, RelayServer};
 pub use send_stream::SendStream;
-
-/// The README's library example has to compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

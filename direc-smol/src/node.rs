@@ -24,7 +24,8 @@ use crate::{
     signal::{Bell, Wakes},
 };
 
-/// How long a shutdown may take: time for the good-byes and a few repeats; whoever has not heard by then times out.
+/// How long a shutdown may take once all is delivered: time for the good-byes and a few repeats; whoever has not heard by
+/// then times out.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Transmits that a handle's call may send itself while the driver sleeps: a question or an answer, not bulk.
@@ -48,6 +49,10 @@ pub(crate) trait Machine: Send + 'static {
         Vec::new()
     }
     fn shutdown(&mut self, now: Instant, wakes: &mut Wakes);
+    /// A shutdown is under way, and what was finished is still being delivered. The machine ends that by itself.
+    fn is_delivering(&self) -> bool {
+        false
+    }
     fn is_drained(&self) -> bool;
     /// The driver has ended: nothing will happen any more, and nobody may go on waiting.
     fn ended(&mut self, wakes: &mut Wakes);
@@ -58,7 +63,7 @@ pub(crate) struct State<M> {
     pub(crate) machine: M,
     pub(crate) sleep: Option<Sleep>,
     /// When the end that is under way, a shutdown or a drain, is cut short.
-    pub(crate) shutdown_by: Option<Instant>,
+    shutdown_by: Option<Instant>,
     /// That end is a shutdown.
     leaving: bool,
     ended: bool,
@@ -74,6 +79,14 @@ pub(crate) struct Sleep {
 }
 
 impl<M: Machine> State<M> {
+    /// When the end that is under way is cut short; not before everything is delivered.
+    pub(crate) fn shutdown_by(&mut self, now: Instant) -> Option<Instant> {
+        if self.leaving && self.machine.is_delivering() {
+            self.shutdown_by = Some(now + SHUTDOWN_LIMIT);
+        }
+        self.shutdown_by
+    }
+
     /// What follows from a call into the machine, as far as it is little; the rest is for the driver. Gives whom to
     /// wake.
     fn follow_up(&mut self, now: Instant) -> Wakes {

@@ -110,8 +110,9 @@ impl fmt::Debug for PeerOptions {
 
 /// A peer: P2 and P4 of the seed, for many other peers, on one UDP socket.
 ///
-/// Clones are handles to the same peer. When the last of them and of its connections is dropped, the peer says
-/// good-bye and ends by itself.
+/// Clones are handles to the same peer. When the last of them and of its connections is dropped, the peer does what
+/// [`Peer::close`] does, in the background: on a thread of this process. A program that is about to end awaits
+/// [`Peer::close`] instead, or what is still under way is lost with that thread.
 #[derive(Clone)]
 pub struct Peer {
     guard: Arc<Guard<PeerMachine>>,
@@ -288,7 +289,8 @@ impl Peer {
         }
     }
 
-    /// How all connections stand now, also those that wait to be accepted. It keeps none of them open.
+    /// How all connections stand now, also those that wait to be accepted. It keeps none of them open. Not listed are those
+    /// that nobody has a handle to any more, while they deliver.
     pub fn connections(&self) -> Vec<ConnectionStatus> {
         self.guard.look(PeerMachine::connections)
     }
@@ -329,14 +331,21 @@ impl Peer {
         self.guard.send_failures()
     }
 
-    /// Says good-bye to everyone and waits until it is said, at most 3 s; then the socket is closed and the driver's
-    /// thread gone. All connections end, and everything that waits is told so. A port that the router has mapped is given
-    /// back.
-    pub async fn close(&self) {
+    /// Delivers what was finished on any connection, says good-bye to everyone and waits until it is said; then the socket
+    /// is closed and the driver's thread gone. Gives whether the other sides have acknowledged all that was finished.
+    ///
+    /// It takes a few round trips; with somebody who does not answer, at most [`DELIVERY_LIMIT`](crate::DELIVERY_LIMIT) and
+    /// 3 s. Connections that dropped handles have left behind count as well; [`Connection::close`] ends one at once.
+    /// From the beginning nobody can connect any more; each connection closes when it has delivered, and everything that
+    /// waits is told so. A port that the router has mapped is given back.
+    ///
+    /// Cancel safe: dropped, or called a second time, it changes nothing in what goes on.
+    pub async fn close(&self) -> bool {
         self.guard.close().await;
         if let Some(mapper) = &self.mapper {
             mapper.ended().await;
         }
+        self.guard.look(|machine| machine.core.undelivered() == 0)
     }
 }
 

@@ -21,9 +21,9 @@ const COPY_AT_ONCE: usize = 64 << 10;
 
 /// The sending end of a stream.
 ///
-/// Dropped before it is finished, it finishes: what was written still arrives, as long as the connection lives.
-/// Bytes handed over wait in the connection's buffer until they are sent; [`SendStream::stopped`] waits until they
-/// have arrived.
+/// Dropped before it is finished, it finishes: what was written still arrives. Bytes handed over wait in the connection's
+/// buffer until they are sent; [`SendStream::stopped`] waits until they have arrived. What becomes of them when the
+/// connection ends: see [`Connection`](crate::Connection).
 pub struct SendStream {
     handle: Arc<Handle>,
     id: StreamId,
@@ -79,6 +79,7 @@ impl SendStream {
     /// Abandons the stream: what has not arrived yet need not arrive. The other side gets the code.
     pub fn reset(&mut self, code: u32) {
         self.handle.call(|machine, conn, _| machine.reset(conn, self.id, code));
+        self.handle.on_reset();
     }
 
     /// Waits until the other side has acknowledged everything up to the end (`None`), or wants no more of the stream

@@ -79,12 +79,15 @@ pub(crate) struct Signals {
     pub(crate) available: [Arc<Bell>; 2],
     pub(crate) datagram: Arc<Bell>,
     pub(crate) path: Arc<Bell>,
+    /// All that was finished is acknowledged.
+    pub(crate) delivered: Arc<Bell>,
     pub(crate) closed: Arc<Bell>,
 }
 
 impl Signals {
     pub(crate) fn ring_all(&self, wakes: &mut Wakes) {
-        for bell in self.opened.iter().chain(&self.available).chain([&self.datagram, &self.path, &self.closed]) {
+        let others = [&self.datagram, &self.path, &self.delivered, &self.closed];
+        for bell in self.opened.iter().chain(&self.available).chain(others) {
             wakes.ring(bell);
         }
     }

@@ -1,4 +1,4 @@
-//! The library in twenty lines: a relay, two peers, one echo. `cargo run --example echo`
+//! A relay, two peers, one echo, in one program. `cargo run --example echo`
 
 use direc_core::Consent;
 use direc_smol::{Peer, PeerOptions, RelayOptions, RelayServer, ephemeral_key};

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::{events::Event, out::Out};
+use crate::{events::Event, out::Out, reader};
 
 /// Why a program ends early.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub enum Failure {
     Failed(String),
     /// It did not work, and the events that say so have been printed already. Exit code 1.
     Told,
+    /// Nobody reads standard output any more. Exit code 141, as if SIGPIPE had ended the program, and no word.
+    NobodyReads,
 }
 
 impl Failure {
@@ -32,6 +34,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(text) | Self::Failed(text) => f.write_str(text),
             Self::Told => f.write_str("failed"),
+            Self::NobodyReads => f.write_str("nobody reads the output any more"),
         }
     }
 }
@@ -48,6 +51,8 @@ impl From<lexopt::Error> for Failure {
 pub fn exit_code(program: &str, json: bool, result: Result<(), Failure>) -> ExitCode {
     let out = Out::new(json);
     match result {
+        _ if reader::is_gone() => ExitCode::from(reader::EXIT_CODE),
+        Err(Failure::NobodyReads) => ExitCode::from(reader::EXIT_CODE),
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::FAILURE,
         Err(failure @ Failure::Failed(_)) => {

@@ -14,6 +14,7 @@ pub mod pace;
 pub mod peer;
 pub mod progress;
 pub mod protocol;
+pub mod reader;
 pub mod relay;
 pub mod signals;
 pub mod standing;

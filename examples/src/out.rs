@@ -9,7 +9,7 @@ use direc_core::{printable, printable_lines};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::clock::timestamp;
+use crate::{clock::timestamp, reader};
 
 /// Lines on standard error are JSON objects.
 static RECORDS_ARE_JSON: AtomicBool = AtomicBool::new(false);
@@ -139,7 +139,7 @@ fn harmless_json(line: &str) -> String {
 /// `peer ping … | head` should end when `head` does.
 fn end_if_nobody_reads(written: io::Result<()>) {
     if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
-        std::process::exit(1);
+        reader::gone();
     }
 }
 

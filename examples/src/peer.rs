@@ -40,6 +40,7 @@ use crate::{
     failure::{self, Failure},
     home, logger,
     out::Out,
+    reader::Gone,
     signals::{Interrupted, StatusAsked},
 };
 use options::{Action, Client, Command, Options, Parsed};
@@ -71,13 +72,18 @@ fn run(started: Instant, out: Out) -> Result<(), Failure> {
         _ => out,
     };
     let begin = Begin { started, options: &options, out };
+    let gone = Gone::listen();
+    let unread = async {
+        gone.wait().await;
+        Err(Failure::NobodyReads)
+    };
     smol::block_on(async {
         match &options.command {
-            Command::Serve(serving) => serve::run(begin, serving, asked, interrupted).await,
+            Command::Serve(serving) => serve::run(begin, serving, asked, interrupted, unread).await,
             Command::Netcheck => netcheck::run(begin, interrupted).await,
             Command::Names => names::list(begin).await,
             Command::Forget(name) => names::forget(begin, name).await,
-            Command::Client(client) => client::run(begin, client, asked, interrupted).await,
+            Command::Client(client) => client::run(begin, client, asked, interrupted, unread).await,
         }
     })
 }

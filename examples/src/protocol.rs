@@ -3,7 +3,8 @@
 //! ```text
 //! request   "dp" | version 1 | kind        4 bytes, then by kind:
 //!   1 ping        messages of 16 bytes, each sent back as it is
-//!   2 pipe        whatever the two programs' users have to say
+//!   2 pipe        whatever the two programs' users have to say; one at a time, others are reset with code 2
+//!                 (in either direction, code 3 says that the sender broke off)
 //!   3 bench up    bytes until the stream ends; then comes a report
 //!   4 bench down  bytes u64 | microseconds u64 | bits per second u64, 0 for "any"; then come the bytes
 //!   5 done?       nothing; the answer's end comes once all that the connection's other streams brought is dealt with
@@ -18,6 +19,10 @@ use smol::io::AsyncReadExt;
 
 use crate::meter::Measured;
 
+/// Code with which the server resets and stops a pipe's stream while another pipe is open.
+pub const PIPE_BUSY: u32 = 2;
+/// Code with which a stream is reset whose sender broke off: it must not look as if it had come to its end.
+pub const BROKEN_OFF: u32 = 3;
 /// Length of a ping and its answer.
 pub const PING_LEN: usize = 16;
 

@@ -130,7 +130,11 @@ impl<'a> Connection<'a> {
             // As in `quic/stream.rs`. It was neither finished nor reset before.
             let _ = quic.send_stream(id).reset(code);
         }
-        finished
+        finished?;
+        if let Some(session) = self.peer.sessions.get_mut(&self.conn) {
+            session.on_finish(id);
+        }
+        Ok(())
     }
 
     /// Abandons a stream that is being sent.
@@ -138,10 +142,12 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// [`ClosedStream`] if it has ended already.
     pub fn reset(&mut self, id: StreamId, code: VarInt) -> Result<(), ClosedStream> {
-        match self.sending(id) {
-            Some(quic) => quic.send_stream(id).reset(code),
-            None => Ok(()),
+        let Some(quic) = self.sending(id) else { return Ok(()) };
+        quic.send_stream(id).reset(code)?;
+        if let Some(session) = self.peer.sessions.get_mut(&self.conn) {
+            session.on_reset(id);
         }
+        Ok(())
     }
 
     /// The next bytes of a stream, at most `max`; `None` at its end.
@@ -187,10 +193,26 @@ impl<'a> Connection<'a> {
         self.quic()?.datagrams().max_size()
     }
 
-    /// Closes the connection at once; the other side is told `code` and `reason`.
+    /// Closes the connection at once; the other side is told `code` and `reason`. What it has not acknowledged may be
+    /// lost.
     pub fn close(&mut self, now: Instant, code: VarInt, reason: Bytes) {
         self.peer.advance(now);
         self.peer.close(self.conn, code, reason);
+    }
+
+    /// Closes the connection as soon as [`Self::is_delivered`], or at `by` if that is earlier. The other side is told
+    /// `code` and `reason`.
+    ///
+    /// Until then it works as before. A second call changes nothing; [`Self::close`] still closes it at once.
+    pub fn close_when_delivered(&mut self, now: Instant, by: Instant, code: VarInt, reason: Bytes) {
+        self.peer.advance(now);
+        self.peer.close_when_delivered(self.conn, by, code, reason);
+    }
+
+    /// Whether the other side's QUIC has acknowledged all streams that were finished, up to their ends. A stream that was
+    /// reset, or that the other side has stopped, does not count. What the other program has read does not matter.
+    pub fn is_delivered(&self) -> bool {
+        self.session().is_none_or(Session::is_delivered)
     }
 
     /// All paths of this connection and what is known of each: the relay's first, then the direct ones.

@@ -309,7 +309,8 @@ impl Peer {
             self.index(conn);
             self.initiate(conn);
         }
-        if self.leaving {
+        // Connections that still deliver may need the relay once more.
+        if self.leaving && !self.is_delivering() {
             self.relays[relay].control.shutdown(self.now);
         } else {
             self.events.push_back(PeerEvent::RelayLost { relay: self.shared.relay(relay), error });

@@ -3,6 +3,7 @@
 //! QUIC sees one constant virtual address; below it each packet goes the way that [`Paths`] says.
 
 mod attachments;
+mod delivery;
 mod drain;
 mod introduced;
 mod nudge;
@@ -23,6 +24,7 @@ use quinn_proto::{Connection, ConnectionError, EcnCodepoint, Event, ServerConfig
 
 pub(super) use attachments::Attachment;
 use attachments::Attachments;
+use delivery::Delivery;
 use drain::Drain;
 use nudge::Nudge;
 
@@ -94,6 +96,7 @@ pub(super) struct Session {
     /// A ping whose answer the data waits for.
     nudge: Option<Nudge>,
     drain: Drain,
+    delivery: Delivery,
     /// The relay's address that the program was told last.
     relay: SocketAddr,
     deadline: Option<Instant>,
@@ -185,6 +188,7 @@ impl Session {
             paths: Paths::new(ctx.now, role, options.policy, shared.techniques, rng.fork()),
             nudge: None,
             drain: Drain::Over,
+            delivery: Delivery::default(),
             relay: shared.relay(0),
             deadline: Some(deadline),
             was_asked: false,
@@ -293,6 +297,7 @@ impl Session {
         if self.deadline.is_some_and(|deadline| deadline <= ctx.now) {
             self.on_deadline(ctx);
         }
+        self.close_if_delivered(ctx);
     }
 
     fn on_deadline(&mut self, ctx: &mut Context<'_>) {
@@ -314,18 +319,26 @@ impl Session {
 
     /// Drives QUIC and passes on what it says.
     pub(super) fn drive(&mut self, ctx: &mut Context<'_>) {
-        loop {
-            while let Some((_, event)) = self.quic.poll_event(ctx.now) {
-                self.on_event(event, ctx);
-            }
-            let Some(connection) = self.handle.and_then(|handle| self.quic.get(handle)) else { return };
-            if !self.receiving.look(connection) {
-                return;
-            }
-            if let Some((quic, receiving)) = self.streams() {
-                receiving.relieve(quic);
-            }
+        self.drive_quic(ctx);
+        while self.receive_is_crowded()
+            && let Some((quic, receiving)) = self.streams()
+        {
+            receiving.relieve(quic);
+            self.drive_quic(ctx);
         }
+        self.close_if_delivered(ctx);
+    }
+
+    fn drive_quic(&mut self, ctx: &mut Context<'_>) {
+        while let Some((_, event)) = self.quic.poll_event(ctx.now) {
+            self.on_event(event, ctx);
+        }
+    }
+
+    /// Whether the receive side of streams has something to do.
+    fn receive_is_crowded(&mut self) -> bool {
+        let connection = self.handle.and_then(|handle| self.quic.get(handle));
+        connection.is_some_and(|connection| self.receiving.look(connection))
     }
 
     /// The QUIC connection, which is then driven and polled again, and the receive side of its streams.
@@ -343,6 +356,7 @@ impl Session {
                 if let StreamEvent::Readable { id } = event {
                     self.receiving.on_readable(id);
                 }
+                self.delivery.on_event(&event);
                 ctx.events.push_back(PeerEvent::Stream { conn, event });
             }
             Event::DatagramReceived => ctx.events.push_back(PeerEvent::DatagramReceived { conn }),
@@ -393,6 +407,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        self.give_up_delivery();
         let closed = quic::close_reason(reason);
         let wrong_key = matches!(reason, ConnectionError::TransportError(error) if quic::is_access_denied(error.code));
         // What this side itself has found wrong, the other is still to hear.
@@ -423,6 +438,7 @@ impl Session {
         if self.is_closing() {
             return;
         }
+        self.abandon_delivery();
         self.say_closed(CloseReason::Locally, ctx);
         self.end(ctx.now, code, reason);
     }
@@ -468,7 +484,8 @@ impl Session {
         let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
         let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until(now)).min();
-        let introduction = self.deadline.into_iter().chain(attachments).min();
+        let delivered = self.delivery.ends_by();
+        let introduction = self.deadline.into_iter().chain(attachments).chain(delivered).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
             .into_iter()
             .filter_map(|(at, why)| Some((at?, why)))

@@ -126,6 +126,7 @@ impl Peer {
         self.set_timer(conn, None);
         self.offered.remove(&conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
+        self.cut_off += usize::from(self.leaving && session.is_cut_off());
         self.spares.retire_all(conn, &mut self.events);
         self.index(conn);
         if let Some(tag) = session.tag() {
@@ -163,5 +164,9 @@ impl Peer {
 
     pub(super) fn close(&mut self, conn: ConnId, code: VarInt, reason: bytes::Bytes) {
         self.with_session(conn, |session, ctx| session.close(code, reason, ctx));
+    }
+
+    pub(super) fn close_when_delivered(&mut self, conn: ConnId, by: Instant, code: VarInt, reason: bytes::Bytes) {
+        self.with_session(conn, |session, ctx| session.close_when_delivered(by, code, reason, ctx));
     }
 }

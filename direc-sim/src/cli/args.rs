@@ -292,6 +292,28 @@ mod tests {
         parse(std::iter::once("direc-sim").chain(line.split_whitespace()).map(OsString::from))
     }
 
+    /// The simulator's commands in a page, each without the program's name and the remark behind it.
+    fn commands(page: &str) -> Vec<&str> {
+        let lines = page.lines().filter_map(|line| line.strip_prefix("cargo run --release -p direc-sim -- "));
+        lines.filter_map(|line| line.split("  #").next()).collect()
+    }
+
+    #[test]
+    fn the_commands_that_the_pages_show_are_understood() {
+        let [readme, benchmarks] = [include_str!("../../../README.md"), include_str!("../../../docs/benchmarks.md")];
+        let shown = [commands(readme), commands(benchmarks)].concat();
+        assert!(shown.len() > 10, "{shown:?}");
+        for line in shown {
+            match line.strip_prefix("matrix") {
+                Some(rest) => {
+                    let words = ["matrix"].into_iter().chain(rest.split_whitespace());
+                    assert!(crate::cli::matrix::understands(lexopt::Parser::from_iter(words)), "{line}");
+                }
+                None => assert!(of(line).is_ok(), "{line}"),
+            }
+        }
+    }
+
     #[test]
     fn a_full_line_is_understood() {
         let args = of("run --seed 7 --a sym --b double --delays 1,2.5,3 --loss 0.05 --jitter 2 --ask --bytes 9 --json");

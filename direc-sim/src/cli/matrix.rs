@@ -41,6 +41,12 @@ pub(crate) fn command(parser: Parser) -> ExitCode {
     if written && matrix.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Whether the command line makes sense.
+#[cfg(test)]
+pub(crate) fn understands(parser: Parser) -> bool {
+    parse(parser).is_ok()
+}
+
 /// Writes what was asked for. Gives whether that went well.
 fn write(path: Option<&Path>, make: impl Fn() -> String) -> bool {
     let Some(path) = path else { return true };

@@ -32,6 +32,8 @@ pub(crate) struct Conn {
     pub(crate) chosen: PathReason,
     pub(crate) signals: Arc<Signals>,
     pub(crate) closed: Option<CloseReason>,
+    /// When it ended, the other side had acknowledged all that was finished.
+    pub(super) delivered: bool,
     /// Why there is no direct path, while punching is given up.
     pub(crate) not_direct: Option<DirectFailure>,
     /// The figures when it ended; until then, those when it began.
@@ -65,6 +67,7 @@ impl Conn {
             chosen,
             signals: Arc::default(),
             closed: None,
+            delivered: false,
             not_direct: None,
             last_stats: connection.stats(),
             // A direct path is told of by an event of its own, which follows at once.
@@ -104,7 +107,6 @@ impl Conn {
                 self.on_path(PathNews::NotDirect(why), wakes);
             }
             PeerEvent::DirectHeard { address, .. } => self.on_path(PathNews::DirectHeard(address), wakes),
-            PeerEvent::Stream { event, .. } => self.on_stream(event, wakes),
             PeerEvent::DatagramReceived { .. } => wakes.ring(&self.signals.datagram),
             _ => {}
         }
@@ -131,7 +133,7 @@ impl Conn {
         Some(*news)
     }
 
-    fn on_stream(&mut self, event: StreamEvent, wakes: &mut Wakes) {
+    pub(super) fn on_stream(&mut self, event: StreamEvent, wakes: &mut Wakes) {
         match event {
             StreamEvent::Opened { dir } => wakes.ring(&self.signals.opened[dir as usize]),
             StreamEvent::Available { dir } => wakes.ring(&self.signals.available[dir as usize]),
@@ -167,6 +169,7 @@ impl Conn {
     pub(super) fn on_closed(&mut self, reason: CloseReason, connection: Option<Connection<'_>>, wakes: &mut Wakes) {
         if let Some(mut connection) = connection {
             self.last_stats = connection.stats();
+            self.delivered = connection.is_delivered();
             if reason != CloseReason::Locally {
                 self.take_over(&mut connection);
             }

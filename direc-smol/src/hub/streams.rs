@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     task::{Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -129,6 +130,20 @@ impl PeerMachine {
             quic_types::FinishError::Stopped(code) => WriteError::Stopped(code.into_inner()),
             quic_types::FinishError::ClosedStream => WriteError::Finished,
         })
+    }
+
+    /// Closes the connection if all that was finished is acknowledged; `None` as long as it is not.
+    pub(crate) fn finish_all(&mut self, now: Instant, conn: ConnId) -> Option<Result<(), CloseReason>> {
+        match self.live(conn) {
+            Ok((_, mut connection)) => connection.is_delivered().then(|| {
+                connection.close(now, VarInt::from_u32(0), Bytes::new());
+                Ok(())
+            }),
+            Err(reason) => {
+                let delivered = self.conns.get(&conn).is_some_and(|entry| entry.delivered);
+                Some(if delivered { Ok(()) } else { Err(reason) })
+            }
+        }
     }
 
     pub(crate) fn reset(&mut self, conn: ConnId, id: StreamId, code: u32) {

@@ -15,7 +15,8 @@ usage: demo [--bytes N] [--json]
   -h, --help     this text
   -V, --version  the version
 
-exit code: 0 when all thirteen steps were seen, the connection was direct and every byte arrived; else 1.";
+exit code: 0 when all thirteen steps were seen, the connection was direct and every byte arrived; 1 when not; 2 when the
+command line makes no sense; 141 when nobody reads standard output any more.";
 
 const VERSION: &str = concat!("demo ", env!("CARGO_PKG_VERSION"));
 

@@ -42,27 +42,48 @@ pub(super) async fn run(
     client: &Client,
     asked: StatusAsked,
     mut interrupted: Interrupted,
+    unread: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
+    enum End {
+        Early(Result<(), Failure>),
+        Interrupted,
+    }
     let (out, seen) = (begin.out, Seen::default());
     let mut running = None;
-    let result = or(attempt(begin, client, asked, &seen, &mut running), interruption(client, &mut interrupted)).await;
+    let work = or(attempt(begin, client, asked, &seen, &mut running), unread);
+    let end = or(async { End::Early(work.await) }, async {
+        interrupted.wait().await;
+        End::Interrupted
+    })
+    .await;
+    let result = match end {
+        End::Early(result) => result,
+        End::Interrupted => interruption(client, &seen),
+    };
     let result = seen.finish(out, result).await;
     if let Some(running) = running {
         running.close().await;
     }
-    if let Err(failure) = &result {
+    if let Err(failure) = &result
+        && !matches!(failure, Failure::NobodyReads)
+    {
         out.event(&Event::Error { what: failure.to_string() });
         out.note(&format!("peer: {failure}"));
     }
     out.event(&Event::Summary(seen.lock().summary));
-    result.map_err(|_| Failure::Told)
+    result.map_err(|failure| match failure {
+        Failure::NobodyReads => Failure::NobodyReads,
+        _ => Failure::Told,
+    })
 }
 
-/// Ctrl-C is how a ping without a count ends, and breaks off everything else.
-async fn interruption(client: &Client, interrupted: &mut Interrupted) -> Result<(), Failure> {
-    interrupted.wait().await;
+/// Ctrl-C is how a ping without a count ends, if it has been answered, and breaks off everything else.
+fn interruption(client: &Client, seen: &Seen) -> Result<(), Failure> {
+    let summary = seen.lock().summary;
+    let answered = summary.sent.zip(summary.lost).is_some_and(|(sent, lost)| sent > lost);
     match client.action {
-        Action::Ping { .. } => Ok(()),
+        Action::Ping { .. } if answered => Ok(()),
+        Action::Ping { .. } => Err(Failure::Failed("interrupted before any answer".into())),
         Action::Connect | Action::Bench { .. } => Err(Failure::Failed("interrupted".into())),
     }
 }
@@ -92,6 +113,7 @@ async fn act(session: &Session, action: Action) -> Result<(), Failure> {
     };
     // A broken stream is told by the reason for which the connection ended, if it has.
     match result {
+        Err(Failure::NobodyReads) => Err(Failure::NobodyReads),
         Err(failure) => Err(session.why_it_ended().await.map_or(failure, Failure::of)),
         Ok(()) => Ok(()),
     }
@@ -125,7 +147,12 @@ impl Seen {
             findings.summary.path = Some(conn.path().into());
             findings.summary.rtt_ms = Some(ms(conn.stats().rtt));
         }
-        conn.close(0, b"done");
+        // A transfer that is broken off is not finished: what is still under way is wanted by nobody.
+        let why: &[u8] = match result {
+            Err(Failure::NobodyReads) => b"nobody reads the output any more",
+            _ => b"done",
+        };
+        conn.close(0, why);
         let reason = within(GOOD_BYE, conn.closed()).await;
         // It ends by itself, once it has told every path.
         if let Some(follower) = follower {

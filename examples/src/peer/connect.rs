@@ -3,32 +3,35 @@
 use std::time::Instant;
 
 use smol::{
-    future::{or, zip},
+    future::{or, try_zip, zip},
     io::AsyncWriteExt,
 };
 
 use super::{
     client::Session,
-    pipe::{self, Sink},
+    pipe::{self, Sink, Whole},
     stdin::Stdin,
 };
 use crate::{clock::seconds, failure::Failure, protocol::Request};
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let (mut send, mut recv) = session.conn.open_bi().await.map_err(Failure::of)?;
+    let (send, mut recv) = session.conn.open_bi().await.map_err(Failure::of)?;
+    let Whole(send) = &mut Whole(send);
     send.write_all(&Request::Pipe.to_bytes()).await.map_err(Failure::of)?;
     let started = Instant::now();
     let Some(mut input) = Stdin::open(session.out).pipe() else { return Err(Failure::Failed("no input".into())) };
     let mut sink = if session.out.json() { Sink::Events(session.out) } else { Sink::stdout(session.out) };
     let streams = async {
-        let both = zip(pipe::outward(&mut input, &mut send), pipe::inward(&mut recv, &mut sink)).await;
+        let (mut sent, mut got) = (0, 0);
+        // One direction that fails ends the other: nobody is to wait for input that has nowhere to go.
+        let outward = pipe::outward(&mut input, send, &mut sent);
+        let result = try_zip(pipe::inward(&mut recv, &mut sink, &mut got), outward).await;
         {
             let summary = &mut session.seen.lock().summary;
-            summary.bytes = Some(both.0.bytes + both.1.bytes);
+            summary.bytes = Some(sent + got);
             summary.seconds = Some(seconds(started.elapsed()));
         }
-        both.1.result?;
-        both.0.result?;
+        result?;
         session.all_dealt_with().await
     };
     let closed = async { Err(Failure::of(session.conn.closed().await)) };

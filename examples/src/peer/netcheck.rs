@@ -33,7 +33,7 @@ pub(super) async fn run(begin: Begin<'_>, mut interrupted: Interrupted) -> Resul
     let check = check(begin);
     or(check, async {
         interrupted.wait().await;
-        Ok(())
+        Err(Failure::Failed("interrupted before all was known".into()))
     })
     .await
 }

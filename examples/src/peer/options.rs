@@ -20,10 +20,12 @@ usage: peer --relay URL [--token-file FILE] [--relay URL]... [--relay-ca FILE] [
             [--no-portmap] [--json] COMMAND
 
 commands:
-  serve [--echo] [--allow PEER|any]... [--yes]
+  serve [--echo] [--once] [--allow PEER|any]... [--yes]
       Waits for connections and prints this peer's ID once the relay knows it. Always answers `ping` and `bench`.
       --echo        sends back what `connect` sends; without it, that is printed here, and what is typed here goes
-                    there (one connection at a time)
+                    there: for one `connect` at a time, others are told that the pipe is in use
+      --once        serves one connection and ends with it. The ID goes to standard error, and nothing but the data to
+                    standard output: `peer serve --once --allow any > copy` and `peer connect ID < file`
       --allow PEER  lets this peer in without asking, and nobody else; may be repeated; `any` lets everyone in. A name
                     must be remembered
       --yes         lets in everyone who would be asked for
@@ -33,8 +35,9 @@ commands:
   ping PEER [--count N] [--interval MS]
       Round trips through the connection, one a second unless said otherwise, until N of them or Ctrl-C.
   connect PEER
-      Standard input and output to and from the other side. Ends when both directions have ended. A terminal shows
-      control characters as escapes (\\x1b), here and with `serve`; files and pipes get the bytes as they are.
+      Standard input and output to and from the other side. Ends when both directions have ended, or when nobody reads
+      its standard output any more. A terminal shows control characters as escapes (\\x1b), here and with `serve`; files
+      and pipes get the bytes as they are.
   bench PEER [--bytes N | --seconds S] [--rate-mbit R] [--up|--down]
       Sends (--up, the default) or fetches (--down) as fast as it goes or at R Mbit/s, for 10 seconds unless said
       otherwise. N may end in K, M or G (powers of 1,024).
@@ -75,7 +78,13 @@ options:
   -h, --help      this text
   -V, --version   the version
 
-exit code: 0 when it did what was asked, 1 when not, 2 when the command line makes no sense.
+exit code:
+  0    it did what was asked. For `serve` that is to be ended by Ctrl-C or SIGTERM once the relay knew it, with --once
+       that the connection was closed in good order and all its data had come to its end; for `ping` that at least one
+       answer came, also when Ctrl-C ended it; for `netcheck` that a relay answered
+  1    it did not: standard error says why. So ends whatever Ctrl-C breaks off before
+  2    the command line makes no sense
+  141  nobody reads standard output any more (128 + SIGPIPE, as a shell shows it of other programs)
 DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log on standard error.";
 
 const VERSION: &str = concat!("peer ", env!("CARGO_PKG_VERSION"));
@@ -120,6 +129,8 @@ pub(super) struct Serve {
     /// Nobody is asked: offers are accepted.
     pub(super) yes: bool,
     pub(super) echo: bool,
+    /// One connection is served, and then no more.
+    pub(super) once: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +162,7 @@ struct Line {
     flags: Vec<(&'static str, &'static [&'static str])>,
     path: Option<PathPolicy>,
     echo: bool,
+    once: bool,
     yes: bool,
     any: bool,
     allow: Vec<Target>,
@@ -185,6 +197,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("key") => line.key = Some(parser.value()?.into()),
             Arg::Value(word) => line.words.push(word.string()?),
             Arg::Long("echo") => (line.echo, _) = (true, line.flag("--echo", SERVE)),
+            Arg::Long("once") => (line.once, _) = (true, line.flag("--once", SERVE)),
             Arg::Long("yes") => (line.yes, _) = (true, line.flag("--yes", SERVE)),
             Arg::Long("allow") => {
                 line.flag("--allow", SERVE);
@@ -341,7 +354,7 @@ impl Line {
             }
         };
         let names = self.allow.iter().filter_map(Target::name).cloned().collect();
-        Ok(Serve { consent, names, yes: self.yes, echo: self.echo })
+        Ok(Serve { consent, names, yes: self.yes, echo: self.echo, once: self.once })
     }
 
     fn action(self, command: &str) -> Result<Action, Failure> {

@@ -1,15 +1,22 @@
 //! The two directions of a stream between a terminal, or a pipe of the shell, and another peer.
 
-use std::io::{IsTerminal, Stdout};
+use std::io::{self, IsTerminal, Stdout};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
 use direc_core::PrintableStream;
-use direc_smol::{RecvStream, SendStream};
+use direc_smol::{ReadError, RecvStream, SendStream};
 use smol::{Unblock, future::or, io::AsyncWriteExt};
 
 use super::stdin::Pipe;
-use crate::{bench::BLOCK, events::Event, failure::Failure, out::Out};
+use crate::{
+    bench::BLOCK,
+    events::Event,
+    failure::Failure,
+    out::Out,
+    protocol::{BROKEN_OFF, PIPE_BUSY},
+    reader,
+};
 
 /// Where arriving bytes go.
 pub(super) enum Sink {
@@ -61,28 +68,35 @@ async fn write(stdout: &mut Unblock<Stdout>, bytes: &[u8]) -> Result<(), Failure
         stdout.write_all(bytes).await?;
         stdout.flush().await
     };
-    written.await.map_err(|e| Failure::new("cannot write to standard output", e))
+    written.await.map_err(unwritten)
 }
 
-/// How one direction went.
-pub(super) struct Went {
-    pub(super) bytes: u64,
-    pub(super) result: Result<(), Failure>,
+/// Standard output takes no more.
+fn unwritten(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        reader::gone();
+        return Failure::NobodyReads;
+    }
+    Failure::new("cannot write to standard output", error)
 }
 
-/// From the input to the other side, until the input ends or the other side wants no more.
-pub(super) async fn outward(input: &mut Pipe, send: &mut SendStream) -> Went {
-    let mut bytes = 0;
-    let result = push(input, send, &mut bytes).await;
-    Went { bytes, result }
+/// A stream that is reset when this is dropped, unless its end has arrived: a stream that is merely dropped ends as if
+/// everything had been said.
+pub(super) struct Whole(pub(super) SendStream);
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        self.0.reset(BROKEN_OFF);
+    }
 }
 
 enum Next {
-    Read(std::io::Result<Option<Bytes>>),
+    Read(io::Result<Option<Bytes>>),
     NotWanted,
 }
 
-async fn push(input: &mut Pipe, send: &mut SendStream, bytes: &mut u64) -> Result<(), Failure> {
+/// From the input to the other side, until the input ends or the other side wants no more. `bytes` counts them.
+pub(super) async fn outward(input: &mut Pipe, send: &mut SendStream, bytes: &mut u64) -> Result<(), Failure> {
     loop {
         let read = async { Next::Read(input.chunk().await) };
         let not_wanted = async {
@@ -102,20 +116,25 @@ async fn push(input: &mut Pipe, send: &mut SendStream, bytes: &mut u64) -> Resul
     }
 }
 
-/// From the other side to the sink, until it has no more.
-pub(super) async fn inward(recv: &mut RecvStream, sink: &mut Sink) -> Went {
-    let mut bytes = 0;
-    let result = loop {
-        match recv.read_chunk(BLOCK).await {
-            Ok(Some(chunk)) => {
-                bytes += chunk.len() as u64;
-                if let Err(failure) = sink.write(&chunk).await {
-                    break Err(failure);
-                }
-            }
-            Ok(None) => break sink.end().await,
-            Err(error) => break Err(Failure::of(error)),
+/// From the other side to the sink, until it has no more. `bytes` counts them.
+pub(super) async fn inward(recv: &mut RecvStream, sink: &mut Sink, bytes: &mut u64) -> Result<(), Failure> {
+    reader::watch();
+    while let Some(chunk) = recv.read_chunk(BLOCK).await.map_err(broken_off)? {
+        *bytes += chunk.len() as u64;
+        sink.write(&chunk).await?;
+    }
+    sink.end().await
+}
+
+/// The other side's stream has not come to its end.
+fn broken_off(error: ReadError) -> Failure {
+    match error {
+        ReadError::Reset(code) if code == u64::from(PIPE_BUSY) => Failure::Failed(
+            "the other side's pipe is in use by another connection: try again when that has ended".into(),
+        ),
+        ReadError::Reset(code) if code == u64::from(BROKEN_OFF) => {
+            Failure::Failed("the other side broke off in the middle".into())
         }
-    };
-    Went { bytes, result }
+        error => Failure::of(error),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, time::Instant};
 
-use direc_smol::{Connection, Consent, PathPolicy, Peer, RelayError};
+use direc_smol::{CloseReason, Connection, Consent, PathPolicy, Peer, RelayError};
 use smol::future::or;
 
 use super::{
@@ -21,11 +21,15 @@ use crate::{
     signals::{Interrupted, StatusAsked},
 };
 
+/// Code and reason for connections that come while `--once` serves another one.
+const BUSY: (u32, &[u8]) = (2, b"busy with another connection");
+
 pub(super) async fn run(
     begin: Begin<'_>,
     serve: &Serve,
     asked: StatusAsked,
     mut interrupted: Interrupted,
+    unread: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let out = begin.out;
     let asks = serve.consent == Consent::Ask && !serve.yes;
@@ -36,30 +40,65 @@ pub(super) async fn run(
         interrupted.wait().await;
         None
     });
-    let Some(running) = registered.await else { return Ok(()) };
+    let Some(running) = registered.await else {
+        return Err(Failure::Failed("interrupted before a relay knew this peer".into()));
+    };
     let mut running = running?;
-    if !out.json() {
-        out.say(&running.peer.id().to_string());
+    let id = running.peer.id().to_string();
+    match (out.json(), serve.once) {
+        (true, _) => {}
+        (false, true) => out.note(&id),
+        (false, false) => out.say(&id),
     }
     let stdin = Stdin::open(out);
     let asker = Asker::new(serve.yes, &stdin);
     let desk = serving::Desk::new(serve.echo, stdin, out);
-    let work = or(receive(&running.peer, &desk, out), ask(&running.peer, &asker, out));
+    let connections = async {
+        if serve.once { serve_one(&running.peer, &desk, out).await } else { serve_all(&running.peer, &desk, out).await }
+    };
+    let work = or(connections, ask(&running.peer, &asker, out));
     // A relay that will not have this peer any more is the peer's end once its last connection has ended.
-    let work = or(work, async { Err((&mut running.news).await) });
+    let work = or(or(work, unread), async { Err((&mut running.news).await) });
     let result = or(work, async {
         interrupted.wait().await;
-        Ok(())
+        if serve.once { Err(Failure::Failed("interrupted".into())) } else { Ok(()) }
     })
     .await;
-    running.close().await;
+    // Who does not want to wait until the last things are delivered says so once more.
+    or(running.close(), async {
+        interrupted.wait().await;
+    })
+    .await;
     result
 }
 
-async fn receive(peer: &Peer, desk: &serving::Desk, out: Out) -> Result<(), Failure> {
+async fn serve_all(peer: &Peer, desk: &serving::Desk, out: Out) -> Result<(), Failure> {
     while let Some(conn) = peer.accept().await {
-        smol::spawn(attend(conn, desk.clone(), out)).detach();
+        let desk = desk.clone();
+        smol::spawn(async move { attend(&conn, &desk, out).await }).detach();
     }
+    closed().await
+}
+
+/// The first connection, and how it went: well if the other side has closed it with code 0, and all its streams have
+/// come to their ends.
+async fn serve_one(peer: &Peer, desk: &serving::Desk, out: Out) -> Result<(), Failure> {
+    let Some(conn) = peer.accept().await else { return closed().await };
+    let turn_away = async {
+        while let Some(other) = peer.accept().await {
+            out.note(&format!("{}: turned away: one connection is served, and no more", other.peer().short()));
+            other.close(BUSY.0, BUSY.1);
+        }
+        std::future::pending().await
+    };
+    match or(attend(&conn, desk, out), turn_away).await {
+        CloseReason::Application { code: 0, .. } if desk.all_went_well() => Ok(()),
+        CloseReason::Application { code: 0, .. } => Err(Failure::Failed("not everything came to its end".into())),
+        reason => Err(Failure::of(reason)),
+    }
+}
+
+async fn closed() -> Result<(), Failure> {
     // The relay's last word, if it had one, comes with the news; this peer is closed in any case.
     smol::Timer::after(std::time::Duration::from_millis(100)).await;
     Err(Failure::of(RelayError::ShutDown))
@@ -73,8 +112,8 @@ async fn ask(peer: &Peer, asker: &Asker, out: Out) -> Result<(), Failure> {
 }
 
 /// One connection from beginning to end.
-async fn attend(conn: Connection, desk: serving::Desk, out: Out) {
-    let (since, peer, paths) = (Instant::now(), conn.peer(), Paths::of(&conn).await);
+async fn attend(conn: &Connection, desk: &serving::Desk, out: Out) -> CloseReason {
+    let (since, peer, paths) = (Instant::now(), conn.peer(), Paths::of(conn).await);
     out.event(&Event::Connected { peer: peer.to_string(), path: paths.began.into(), ms: None });
     out.note(&format!("{}: connected by {}", peer.short(), path_text(paths.began)));
     let paths = smol::spawn(paths.follow(since, out, move |told| match told {
@@ -82,8 +121,9 @@ async fn attend(conn: Connection, desk: serving::Desk, out: Out) {
         Told::Moved(step) => out.note(&format!("{}: {}", peer.short(), words::moved(&step, PathPolicy::Auto))),
         Told::NotDirect(why) => out.note(&format!("{}: staying on the relay: {why}", peer.short())),
     }));
-    let reason = desk.serve(&conn).await;
+    let reason = desk.serve(conn).await;
     paths.await;
     out.event(&Event::Closed { reason: reason.to_string() });
     out.note(&format!("{}: {reason}", peer.short()));
+    reason
 }

@@ -1,13 +1,19 @@
 //! What `serve` does with the streams of a connection.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{
+    io::IsTerminal,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use direc_core::CloseReason;
 use direc_smol::{Connection, RecvStream, SendStream};
 use smol::{
-    future::{or, zip},
+    future::{or, try_zip},
     io::{AsyncReadExt, AsyncWriteExt},
-    lock::RwLock,
+    lock::{Mutex, RwLock},
 };
 
 use super::{
@@ -18,7 +24,7 @@ use crate::{
     bench::{self, BLOCK, measure},
     failure::Failure,
     out::Out,
-    protocol::{PING_LEN, Request, report},
+    protocol::{BROKEN_OFF, PING_LEN, PIPE_BUSY, Request, report},
 };
 
 /// Code of streams whose request makes no sense.
@@ -29,28 +35,41 @@ const BAD_REQUEST: u32 = 1;
 pub(super) struct Desk {
     echo: bool,
     out: Out,
-    /// For one pipe at a time, beside the questions.
+    /// Standard input, for one pipe at a time, beside the questions.
     input: Option<Stdin>,
+    /// Standard output, for one pipe at a time: two would interleave.
+    pipe: Arc<Mutex<()>>,
+    /// A stream has broken off, or its request made no sense.
+    failed: Arc<AtomicBool>,
 }
 
 impl Desk {
     pub(super) fn new(echo: bool, input: Stdin, out: Out) -> Self {
-        Self { echo, out, input: (!echo).then_some(input) }
+        Self { echo, out, input: (!echo).then_some(input), pipe: Arc::default(), failed: Arc::default() }
     }
 
-    /// Serves every stream until the connection ends.
+    /// Whether all streams so far have come to their ends.
+    pub(super) fn all_went_well(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Serves every stream until the connection has ended, and all that it brought is dealt with.
     pub(super) async fn serve(&self, conn: &Connection) -> CloseReason {
         let busy = Arc::new(RwLock::new(()));
         loop {
             let (send, recv) = match conn.accept_bi().await {
                 Ok(streams) => streams,
-                Err(reason) => return reason,
+                Err(reason) => {
+                    drop(busy.write().await);
+                    return reason;
+                }
             };
             // Held from here, in the order of the streams, so that a later "done?" waits for this one.
             let held = busy.read_arc().await;
             let (desk, busy, peer) = (self.clone(), busy.clone(), conn.peer());
             smol::spawn(async move {
                 if let Err(failure) = desk.stream(send, recv, busy, held).await {
+                    desk.failed.store(true, Ordering::Relaxed);
                     desk.out.note(&format!("{}: {failure}", peer.short()));
                 }
             })
@@ -73,50 +92,68 @@ impl Desk {
                 return Err(Failure::of(error));
             }
         };
+        let result = self.answer(request, &mut send, &mut recv, busy, held).await;
+        match &result {
+            // The end may come too late for a connection that the other side has closed by now.
+            Ok(()) => drop(send.finish()),
+            Err(_) => send.reset(BROKEN_OFF),
+        }
+        result
+    }
+
+    async fn answer(
+        &self,
+        request: Request,
+        send: &mut SendStream,
+        recv: &mut RecvStream,
+        busy: Arc<RwLock<()>>,
+        held: smol::lock::RwLockReadGuardArc<()>,
+    ) -> Result<(), Failure> {
         match request {
-            Request::Ping => answer_pings(&mut send, &mut recv).await,
-            Request::Pipe if self.echo => echo(&mut send, &mut recv).await?,
-            Request::Pipe => self.pipe(&mut send, &mut recv).await?,
+            Request::Ping => answer_pings(send, recv).await,
+            Request::Pipe if self.echo => echo(send, recv).await?,
+            Request::Pipe => self.pipe(send, recv).await?,
             Request::BenchUp => {
-                let measured = measure(&mut recv).await.map_err(|e| Failure::new("bench broke off", e))?;
+                let measured = measure(recv).await.map_err(|e| Failure::new("bench broke off", e))?;
                 // If the report does not get through, the other side says so; nothing is to be done about it here.
                 drop(send.write_all(&report(&measured)).await);
             }
             Request::BenchDown(load) => {
-                bench::send(&mut send, load, |_| ()).await.map_err(|e| Failure::new("bench broke off", e))?;
+                bench::send(send, load, |_| ()).await.map_err(|e| Failure::new("bench broke off", e))?;
             }
             Request::Done => {
                 drop(held);
                 drop(busy.write().await);
             }
         }
-        // The end may come too late for a connection that the other side has closed by now.
-        drop(send.finish());
         Ok(())
     }
 
     /// The stream's bytes to standard output and, if it is free, standard input to the stream.
     async fn pipe(&self, send: &mut SendStream, recv: &mut RecvStream) -> Result<(), Failure> {
+        let Some(_turn) = self.pipe.try_lock_arc() else {
+            send.reset(PIPE_BUSY);
+            recv.stop(PIPE_BUSY);
+            return Err(Failure::Failed("refused a second pipe: one at a time".into()));
+        };
         let mut sink = if self.out.json() { Sink::Nowhere } else { Sink::stdout(self.out) };
+        let (mut sent, mut got) = (0, 0);
         let input = self.input.as_ref().and_then(Stdin::pipe);
         let Some(mut input) = input else {
             drop(send.finish());
-            return pipe::inward(recv, &mut sink).await.result;
+            return pipe::inward(recv, &mut sink, &mut got).await;
         };
-        let (outward, inward) = (pipe::outward(&mut input, send), pipe::inward(recv, &mut sink));
+        let outward = pipe::outward(&mut input, send, &mut sent);
+        let inward = pipe::inward(recv, &mut sink, &mut got);
         if std::io::stdin().is_terminal() {
             // Nobody should have to end the terminal's input for the other side to get away.
             let outward = async {
-                let went = outward.await;
-                match went.result {
-                    Ok(()) => std::future::pending().await,
-                    Err(failure) => Err(failure),
-                }
+                outward.await?;
+                std::future::pending().await
             };
-            or(async { inward.await.result }, outward).await
+            or(inward, outward).await
         } else {
-            let (outward, inward) = zip(outward, inward).await;
-            inward.result.and(outward.result)
+            try_zip(inward, outward).await.map(drop)
         }
     }
 }

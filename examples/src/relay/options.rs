@@ -52,9 +52,9 @@ which will do; what happens, on standard error.
 SIGTERM drains: all peers are told to be elsewhere within N seconds, nobody new is introduced, and what there is goes on
 being forwarded until everybody has left or the time is over. Ctrl-C, or a second SIGTERM, ends it at once.
 Open the UDP ports in the firewall: ADDR's, those for hole punching, and the one to knock from; and the TCP port of --https.
-DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.
-Exit code: 0 when it was told to end, or did what was asked; 1 when it could not start; 2 when a setting or the command line
-makes no sense.";
+exit code: 0 when it was told to end, or did what was asked; 1 when it could not; 2 when the command line or a setting makes
+no sense; 141 when nobody reads standard output any more.
+DIREC_LOG=debug (error, warn, info, trace) shows the libraries' log.";
 
 const VERSION: &str = concat!("relay ", env!("CARGO_PKG_VERSION"));
 

@@ -288,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_that_the_operating_guide_shows_are_accepted() {
+        let guide = include_str!("../../../../docs/operating.md");
+        let blocks: Vec<&str> = guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), 3);
+        let token = direc_core::AccessToken::from_random([7; 20]).hash().to_string();
+        for block in blocks.into_iter().filter(|block| cfg!(feature = "acme") || !block.contains("[acme]")) {
+            let mut layers = Layers::default();
+            let read = layers.text(&block.replace("sha256-…", &token), "operating.md");
+            assert!(read.and_then(|()| layers.finish().map(drop)).is_ok(), "{block}");
+        }
+    }
+
+    #[test]
     fn the_environment_sets_keys_of_every_kind_and_names_what_is_none() {
         let set = |name: &str, text: &str| {
             let mut layers = Layers::default();
