@@ -235,7 +235,7 @@ impl Receiving {
     /// The window that quinn-proto is to be told: what is held here takes room of it. More is told in steps.
     fn credit_due(&self) -> u64 {
         let due = self.window.saturating_sub(self.held);
-        let worth_telling = due < self.told || self.held == 0 || due - self.told >= self.window / CREDIT_STEP;
+        let worth_telling = due < self.told || due - self.told >= self.window / CREDIT_STEP;
         if worth_telling { due } else { self.told }
     }
 
