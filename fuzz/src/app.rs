@@ -77,7 +77,9 @@ impl App {
             | PeerEvent::DatagramsUnblocked { conn } => {
                 assert_eq!(self.lives.get(conn), Some(&Life::Connected), "{event:?}");
             }
-            PeerEvent::DirectHeard { conn, .. } | PeerEvent::NotDirect { conn, .. } => {
+            PeerEvent::Asking { conn, .. }
+            | PeerEvent::DirectHeard { conn, .. }
+            | PeerEvent::NotDirect { conn, .. } => {
                 assert_ne!(self.lives.get(conn), Some(&Life::Over), "{event:?}");
             }
             PeerEvent::Step(_) | PeerEvent::Nature(_) | PeerEvent::Tunnel { .. } | PeerEvent::LinkRetired { .. } => {}
