@@ -32,8 +32,9 @@ const MAX_FULL_FRAMES: u64 = 4096;
 /// The mean size of datagrams, in bytes for each frame, from which on nearly all frames are full. Then more than 1,024
 /// chunks hold so much that quinn-proto merges each of them.
 const FULL: u64 = 1350;
-/// Chunks behind gaps that a connection holds, some 10 MiB with what belongs to them. A path that loses a packet in two
-/// has no more under way. Beyond it chunks stay in quinn-proto, which ends the connection.
+/// Chunks behind gaps beyond which no more are taken out unasked: they stay in quinn-proto, which ends the connection. A
+/// path that loses a packet in two has no more under way. A program that reads takes them out all the same; then only the
+/// window bounds them.
 const MAX_PARKED: usize = 65_536;
 /// Bytes taken out before the connection's credit is corrected. By so much the other side may exceed the window, and by
 /// one merged chunk, which is no larger than a stream's window.
