@@ -5,6 +5,10 @@
 //! connection is pinged meanwhile as often as is known to do, so the peer can be reached all the time. Then the whole
 //! socket is silent: where one binding serves all flows, the pings have kept it alive.
 //!
+//! A socket that carries other traffic is seldom silent. Then a pause may be found that is not proven yet: it does for
+//! NATs with a binding for each flow, and for the others as long as the other traffic goes on. So the control connection
+//! is pinged as soon as the whole socket has been silent for as long as is proven.
+//!
 //! A late echo that does not come may have been lost. So two ports are asked for the same, and a death counts when it is
 //! seen twice in a row, each time with the network working right afterwards.
 
@@ -20,6 +24,9 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(PAUSES[PAUSES.len
 const MARGIN: u8 = 2;
 /// A late echo that comes later than this is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Refreshes without a test after silences that other traffic broke: twice as many each time, up to 2 to the power of
+/// this. Meanwhile the peer can be reached all the time.
+const MAX_REST: u32 = 4;
 /// Deaths in a row that count.
 const DEATHS: u32 = 2;
 /// Hole-punch ports that are asked for late echoes: what a relay promises one peer.
@@ -64,6 +71,9 @@ pub(super) struct BindingLife {
     /// The longest that has done in the silence of the whole socket, and whether the next try is one.
     sure: usize,
     proving: bool,
+    /// Silences in a row that other traffic broke, and the refreshes without a test that are left of those that follow.
+    broken: u32,
+    rest: u32,
     /// Nothing is left to be found out.
     known: bool,
     deaths: u32,
@@ -81,6 +91,8 @@ impl Default for BindingLife {
             bad: PAUSES.len(),
             sure: 0,
             proving: false,
+            broken: 0,
+            rest: 0,
             known: false,
             deaths: 0,
             missed: false,
@@ -96,14 +108,25 @@ impl BindingLife {
         pause_of(self.good)
     }
 
-    /// The next pause to be tried: a longer one than is known to do, or that one in full silence.
-    fn next_rung(&self) -> Option<usize> {
-        let longer = !self.proving && self.good + 1 < self.bad;
-        (!self.known).then_some(if longer { self.good + 1 } else { self.good })
+    fn may_do_longer(&self) -> bool {
+        self.good + 1 < self.bad
+    }
+
+    /// The next pause to be tried: a longer one than is known to do, or the first that is not proven, in full silence.
+    fn next_rung(&mut self) -> Option<usize> {
+        if self.known {
+            return None;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return None;
+        }
+        let longer = !self.proving && self.may_do_longer();
+        Some(if longer { self.good + 1 } else { self.good.min(self.sure + 1) })
     }
 
     fn know(&mut self) {
-        self.known = self.sure >= self.good && self.good + 1 >= self.bad;
+        self.known = self.sure >= self.good && !self.may_do_longer();
     }
 
     /// A refresh begins, with this cookie.
@@ -127,9 +150,22 @@ impl BindingLife {
         self.test.as_ref().map_or(self.pause(), |test| test.delay() + PATIENCE)
     }
 
-    /// How often the control connection is to be pinged between two refreshes.
-    pub(super) fn keep_alive(&self) -> Option<Duration> {
-        self.test.as_ref().filter(|test| test.rung > self.good).map(|_| self.pause())
+    /// When the control connection is to be pinged, if nothing is sent until then: `flow` is when something was sent on it
+    /// last, `socket` when anything was. Asked again at that time.
+    pub(super) fn ping_at(&self, flow: Instant, socket: Instant) -> Option<Instant> {
+        let finding = self.test.as_ref().filter(|test| test.rung > self.good);
+        let flow = finding.map(|_| flow + self.pause());
+        let socket = (self.good > self.sure).then(|| socket + pause_of(self.sure));
+        [flow, socket].into_iter().flatten().min()
+    }
+
+    /// Whether a ping now would break a silence that may still prove a pause. `socket` is when anything was sent last.
+    pub(super) fn is_proving(&self, socket: Instant) -> bool {
+        let test = self.test.as_ref().filter(|test| test.rung <= self.good);
+        test.is_some_and(|test| {
+            let due = test.due.iter().flatten().min();
+            due.is_none_or(|&due| socket + pause_of(test.rung) <= due)
+        })
     }
 
     /// The relay has had the cookie at a port; gives when the next refresh is to be, if that changes.
@@ -170,16 +206,28 @@ impl BindingLife {
         self.last = Some(test.cookie);
         let finding = test.rung > self.good;
         let silent = if finding { silence.port } else { silence.socket };
-        // Something may have been sent meanwhile, for another reason. Then the same is tried again; but a socket that is
-        // never silent for that long keeps such a binding alive, and need not wait to be.
-        if silent >= pause_of(test.rung) {
-            (self.good, self.sure) = if finding { (test.rung, self.sure) } else { (self.good, self.good) };
-            (self.proving, self.deaths, self.missed) = (finding, 0, false);
-        } else if !finding {
-            self.proving = false;
+        if silent < pause_of(test.rung) {
+            // Something was sent meanwhile, for another reason.
+            self.on_broken(finding);
+        } else {
+            (self.good, self.sure) = if finding { (test.rung, self.sure) } else { (self.good, test.rung) };
+            self.proving = self.sure < self.good;
+            (self.broken, self.deaths, self.missed) = (0, 0, false);
         }
         self.know();
         Ok(true)
+    }
+
+    /// The silence was none. The same is tried again: after other tries, or else after a while.
+    fn on_broken(&mut self, finding: bool) {
+        if finding {
+            return;
+        }
+        self.proving = false;
+        if !self.may_do_longer() {
+            self.broken = (self.broken + 1).min(MAX_REST);
+            self.rest = 1 << self.broken;
+        }
     }
 
     /// No cookie gets through, so nothing can be learnt now. Gives the pause that is known to do, if one is.

@@ -44,6 +44,7 @@ pub(super) struct Registration {
     refreshed_at: Option<Instant>,
     /// When the control connection is pinged next, and what is known of the bindings on the way.
     ping_at: Option<Instant>,
+    pinged_at: Option<Instant>,
     life: BindingLife,
     /// Where each hole-punch port has seen this peer.
     pub(super) observed: BTreeMap<u8, SocketAddr>,
@@ -65,6 +66,7 @@ impl Registration {
             refresh_at: None,
             refreshed_at: None,
             ping_at: None,
+            pinged_at: None,
             life: BindingLife::default(),
             observed: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -82,9 +84,25 @@ impl Registration {
         self.knock.due(idle).filter(|_| self.control.is_registered())
     }
 
-    /// Says when the control connection is to be pinged next: no later than `most` from now, if at all.
+    /// The control connection is used now. Says when it is to be pinged next: no later than `most` from now, if at all.
     fn ping_later(&mut self, now: Instant, most: Duration) {
-        self.ping_at = self.life.keep_alive().map(|pause| now + pause.min(most));
+        self.pinged_at = Some(now);
+        self.ping_at = self.life.ping_at(now, now).map(|at| at.min(now + most));
+    }
+
+    /// Whether the time for a ping has come, this peer having sent something last at `sent_at`. If not, it is put off.
+    fn must_ping(&mut self, now: Instant, sent_at: Instant, most: Duration) -> bool {
+        if self.ping_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        if self.life.is_proving(sent_at) {
+            // Should something else end the silence, a ping is not due before this.
+            self.ping_at = self.life.ping_at(now, now);
+            return false;
+        }
+        let pinged_at = self.pinged_at.unwrap_or(now);
+        self.ping_at = self.life.ping_at(pinged_at, sent_at).map(|at| at.min(pinged_at + most));
+        self.ping_at.is_some_and(|at| at <= now)
     }
 
     /// The relay is at another address.
@@ -163,9 +181,10 @@ impl Peer {
     /// Between two refreshes, as long as their pause is longer than is known to do.
     fn keep_alive(&mut self, relay: usize) {
         let Some(registration) = self.relays.get_mut(relay) else { return };
-        if registration.ping_at.is_some_and(|at| at <= self.now) {
+        let most = self.shared.timing.refresh_interval;
+        if registration.must_ping(self.now, self.sent_at, most) {
             registration.control.keep_alive();
-            registration.ping_later(self.now, self.shared.timing.refresh_interval);
+            registration.ping_later(self.now, most);
         }
     }
 

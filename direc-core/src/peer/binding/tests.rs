@@ -29,7 +29,8 @@ impl Behind {
         let cookie = [self.refreshes as u8; 16];
         self.life.on_refresh(self.now, cookie);
         let delay = Duration::from_secs(self.life.asks().into());
-        let pings = self.life.keep_alive();
+        let silent = self.life.is_proving(self.now).then_some(Duration::ZERO);
+        let pings = self.life.ping_at(self.now, self.now).map(|at| at - self.now).filter(|_| silent.is_none());
         let mut next = self.now + self.life.until_next();
         for port in 0..3 {
             next = self.life.on_observed(self.now, &cookie, port).unwrap_or(next);
@@ -92,11 +93,11 @@ fn what_is_known_is_not_tested_any_more_until_the_network_changes() {
     behind.learn();
     behind.life.on_refresh(behind.now, [99; 16]);
     assert_eq!(behind.life.asks(), 0);
-    assert_eq!((behind.life.until_next(), behind.life.keep_alive()), (55 * SECOND, None));
+    assert_eq!((behind.life.until_next(), behind.life.ping_at(behind.now, behind.now)), (55 * SECOND, None));
     behind.life.on_address_changed();
     behind.life.on_refresh(behind.now, [99; 16]);
     assert_eq!(behind.life.asks(), PAUSES[1] + MARGIN);
-    assert_eq!(behind.life.keep_alive(), Some(4 * SECOND));
+    assert_eq!(behind.life.ping_at(behind.now, behind.now), Some(behind.now + 4 * SECOND));
 }
 
 #[test]
@@ -165,12 +166,56 @@ fn a_socket_that_is_never_silent_learns_too_and_proves_it_when_it_is() {
     for n in 0..20 {
         let cookie = [n; 16];
         behind.life.on_refresh(behind.now, cookie);
+        let asked = Duration::from_secs(behind.life.asks().into());
         behind.life.on_observed(behind.now, &cookie, 0);
-        let silence = Silence { port: Duration::from_secs(behind.life.asks().into()), socket: SECOND };
-        assert_eq!(behind.life.on_late_echo(&cookie, silence), Ok(true));
+        behind.now += behind.life.until_next();
+        if asked > Duration::ZERO {
+            let silence = Silence { port: asked, socket: SECOND };
+            assert_eq!(behind.life.on_late_echo(&cookie, silence), Ok(true));
+        }
     }
     assert_eq!((behind.life.pause(), behind.life.known), (55 * SECOND, false));
     behind.refreshes = 30;
-    behind.refresh();
-    assert!(behind.life.known);
+    behind.learn();
+    assert_eq!((behind.life.pause(), behind.life.sure), (55 * SECOND, 5));
+}
+
+/// Beside a relayed connection whose keep-alives are 40 s apart, behind a NAT that forgets after 30 s.
+#[test]
+fn a_socket_with_seldom_traffic_is_never_silent_for_longer_than_is_proven() {
+    let mut behind = Behind::nat(30);
+    behind.shared = true;
+    while behind.life.sure < 3 {
+        behind.refresh();
+    }
+    let (life, now) = (&mut behind.life, behind.now);
+    life.on_refresh(now, [90; 16]);
+    assert_eq!(life.ping_at(now, now), Some(now + 25 * SECOND), "while 40 s are tried");
+    life.on_observed(now, &[90; 16], 0);
+    let kept = Silence { port: 42 * SECOND, socket: 2 * SECOND };
+    assert_eq!(life.on_late_echo(&[90; 16], kept), Ok(true));
+    assert_eq!(life.pause(), 40 * SECOND, "the ports' bindings are kept for so long");
+
+    // The whole socket is to be silent, and is not.
+    life.on_refresh(now, [91; 16]);
+    life.on_observed(now, &[91; 16], 0);
+    assert!(life.is_proving(now + 2 * SECOND) && !life.is_proving(now + 3 * SECOND));
+    assert_eq!(life.ping_at(now, now + 3 * SECOND), Some(now + 28 * SECOND));
+    assert_eq!(life.on_late_echo(&[91; 16], kept), Ok(true));
+
+    // Nor while 55 s are tried, or nothing is.
+    life.on_refresh(now, [92; 16]);
+    assert_eq!((life.asks(), life.ping_at(now, now)), (57, Some(now + 25 * SECOND)));
+    life.on_observed(now, &[92; 16], 0);
+    assert_eq!(life.on_late_echo(&[92; 16], Silence { port: 57 * SECOND, socket: 2 * SECOND }), Ok(true));
+    life.on_refresh(now, [93; 16]);
+    life.on_observed(now, &[93; 16], 0);
+    assert_eq!(life.on_late_echo(&[93; 16], kept), Ok(true));
+    for n in 94..96 {
+        life.on_refresh(now, [n; 16]);
+        assert_eq!((life.asks(), life.until_next()), (0, 55 * SECOND));
+        assert_eq!(life.ping_at(now, now), Some(now + 25 * SECOND));
+    }
+    life.on_refresh(now, [97; 16]);
+    assert_eq!(life.asks(), 42, "it is tried again");
 }
