@@ -326,6 +326,7 @@ impl Session {
             receiving.relieve(quic);
             self.drive_quic(ctx);
         }
+        self.close_if_overrun(ctx);
         self.close_if_delivered(ctx);
     }
 
@@ -441,6 +442,16 @@ impl Session {
         self.abandon_delivery();
         self.say_closed(CloseReason::Locally, ctx);
         self.end(ctx.now, code, reason);
+    }
+
+    /// What the other side sends cannot be put in order within this side's bounds.
+    fn close_if_overrun(&mut self, ctx: &mut Context<'_>) {
+        if let Some(error) = self.receiving.overrun().filter(|_| !self.is_closing()) {
+            let (code, reason) = (error.code, error.reason.clone());
+            self.give_up_delivery();
+            self.say_closed(CloseReason::Transport(error), ctx);
+            self.end(ctx.now, VarInt::from_u64(code).unwrap_or_default(), reason.into());
+        }
     }
 
     fn say_closed(&self, reason: CloseReason, ctx: &mut Context<'_>) {

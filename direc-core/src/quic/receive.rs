@@ -12,10 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quinn_proto::{ClosedStream, Connection, Dir, ReadError, StreamId, VarInt};
+use quinn_proto::{ClosedStream, Connection, Dir, ReadError, StreamId, TransportErrorCode, VarInt};
 
 use super::{reassembly::Reassembly, stream};
-use crate::config::Transport;
+use crate::{FoundBy, TransportError, config::Transport};
 
 /// Frames of one stream that may wait in quinn-proto, whatever they are; and frames of all streams that may come in
 /// between two looks.
@@ -32,9 +32,12 @@ const MAX_FULL_FRAMES: u64 = 4096;
 /// The mean size of datagrams, in bytes for each frame, from which on nearly all frames are full. Then more than 1,024
 /// chunks hold so much that quinn-proto merges each of them.
 const FULL: u64 = 1350;
-/// Chunks behind gaps beyond which no more are taken out unasked: they stay in quinn-proto, which ends the connection. A
-/// path that loses a packet in two has no more under way. A program that reads takes them out all the same; then only the
-/// window bounds them.
+/// Chunks that may wait behind gaps; more end the connection.
+///
+/// Neighbours that are small count as one for each 4 KiB, and the window is that of whole datagrams or less: so there can
+/// be more only where the window is full of small pieces, with gaps between them. A path that loses a packet in two has
+/// fewer under way. A chunk of a few bytes takes about 200 in memory, with its place in the set of gaps that quinn-proto
+/// keeps: 13 MB for all of them.
 const MAX_PARKED: usize = 65_536;
 /// Bytes taken out before the connection's credit is corrected. By so much the other side may exceed the window, and by
 /// one merged chunk, which is no larger than a stream's window.
@@ -141,10 +144,19 @@ impl Receiving {
         !self.crowded.is_empty() || self.credit_due() != self.told
     }
 
+    /// What to end the connection for: more than [`MAX_PARKED`] chunks wait behind gaps.
+    pub(crate) fn overrun(&self) -> Option<TransportError> {
+        (self.parked > MAX_PARKED).then(|| TransportError {
+            found_by: FoundBy::ThisSide,
+            code: TransportErrorCode::INTERNAL_ERROR.into(),
+            reason: format!("more than {MAX_PARKED} pieces of streams wait behind gaps"),
+        })
+    }
+
     /// Takes chunks out of quinn-proto where they might become too many, and gives the credit that is due.
     pub(crate) fn relieve(&mut self, quic: &mut Connection) {
         for id in std::mem::take(&mut self.crowded) {
-            while self.parked < MAX_PARKED && matches!(self.pull(quic, id), Pulled::More) {
+            while matches!(self.pull(quic, id), Pulled::More) {
                 self.give_credit(quic);
             }
         }
@@ -296,5 +308,26 @@ impl Stream {
             (self.waiting, self.since) = (0, Received::by(quic));
         }
         pulled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_pieces_behind_gaps_than_are_allowed_end_the_connection() {
+        let mut receiving = Receiving::new(&Transport::default());
+        let stream = receiving.streams.entry(StreamId::new(quinn_proto::Side::Client, Dir::Uni, 0)).or_default();
+        for piece in 1..=MAX_PARKED as u64 {
+            stream.bytes.insert(2 * piece, Bytes::from_static(b"x"));
+        }
+        receiving.parked = stream.bytes.parked();
+        assert_eq!((receiving.parked, receiving.overrun()), (MAX_PARKED, None));
+        receiving.parked += 1;
+        assert_eq!(
+            receiving.overrun().unwrap().to_string(),
+            "QUIC internal error (more than 65536 pieces of streams wait behind gaps)"
+        );
     }
 }
