@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Stdout};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use direc_core::PrintableStream;
-use direc_smol::{ReadError, RecvStream, SendStream};
+use direc_smol::{ReadError, RecvStream, SendStream, WriteError};
 use smol::{Unblock, future::or, io::AsyncWriteExt};
 
 use super::stdin::Pipe;
@@ -106,13 +106,23 @@ pub(super) async fn outward(input: &mut Pipe, send: &mut SendStream, bytes: &mut
         match or(read, not_wanted).await {
             Next::NotWanted => return Ok(()),
             Next::Read(Err(error)) => return Err(Failure::new("cannot read standard input", error)),
-            Next::Read(Ok(None)) => return send.finish().map_err(Failure::of),
+            Next::Read(Ok(None)) => return unless_unwanted(send.finish()),
             Next::Read(Ok(Some(chunk))) => {
                 let size = chunk.len() as u64;
-                send.write_chunk(chunk).await.map_err(Failure::of)?;
-                *bytes += size;
+                match send.write_chunk(chunk).await {
+                    Ok(()) => *bytes += size,
+                    error => return unless_unwanted(error),
+                }
             }
         }
+    }
+}
+
+/// The other side may want no more. Why, its own stream says.
+fn unless_unwanted(sent: Result<(), WriteError>) -> Result<(), Failure> {
+    match sent {
+        Ok(()) | Err(WriteError::Stopped(_)) => Ok(()),
+        Err(error) => Err(Failure::of(error)),
     }
 }
 
