@@ -10,6 +10,7 @@ mod nudge;
 mod packets;
 mod resumed;
 mod rounds;
+mod size_probes;
 mod transmit;
 
 use std::{
@@ -27,6 +28,7 @@ use attachments::Attachments;
 use delivery::Delivery;
 use drain::Drain;
 use nudge::Nudge;
+use size_probes::SizeProbes;
 
 use super::{
     introduction::Introduction,
@@ -92,6 +94,7 @@ pub(super) struct Session {
     handle: Option<Handle>,
     receiving: Receiving,
     ledger: Arc<Ledger>,
+    size_probes: SizeProbes,
     paths: Paths,
     /// A ping whose answer the data waits for.
     nudge: Option<Nudge>,
@@ -185,6 +188,7 @@ impl Session {
             handle: None,
             receiving: Receiving::new(&shared.transport),
             ledger,
+            size_probes: SizeProbes::default(),
             paths: Paths::new(ctx.now, role, options.policy, shared.techniques, rng.fork()),
             nudge: None,
             drain: Drain::Over,
@@ -492,9 +496,10 @@ impl Session {
         } else {
             (self.paths.poll_timeout(now), self.attachments.poll_timeout())
         };
-        let nudge = self.nudge.filter(|_| !self.is_closing()).map(|nudge| nudge.due());
+        let moving = [self.nudge.map(|nudge| nudge.due()), self.drain.held_until(now)];
+        let moving = moving.into_iter().flatten().filter(|_| !self.is_closing());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
-        let quic = quic.into_iter().chain(nudge).chain(self.drain.held_until(now)).min();
+        let quic = quic.into_iter().chain(moving).min();
         let delivered = self.delivery.ends_by();
         let introduction = self.deadline.into_iter().chain(attachments).chain(delivered).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]

@@ -57,6 +57,8 @@ pub(crate) struct Ledger {
     /// of the epoch: no more was ever in flight.
     in_flight: AtomicU64,
     window: AtomicU64,
+    /// Packet sizes of the epoch that the path has been found to carry.
+    sizes_found: AtomicU64,
     /// What pings and the good-bye may send beyond the window, until something is acknowledged.
     allowance: AtomicU64,
     /// The round trip of the epoch in microseconds, smoothed and at its least; 0 before the first is known.
@@ -74,9 +76,21 @@ pub(crate) struct RoundTrip {
 impl Ledger {
     pub(crate) fn new(start: Instant) -> Arc<Self> {
         let [born, before, acknowledged, in_flight] = [0; 4].map(AtomicU64::new);
-        let [window, allowance, smoothed, least] = [0; 4].map(AtomicU64::new);
+        let [window, sizes_found, allowance, smoothed, least] = [0; 5].map(AtomicU64::new);
         let warm = AtomicBool::new(false);
-        Arc::new(Self { start, born, before, warm, acknowledged, in_flight, window, allowance, smoothed, least })
+        Arc::new(Self {
+            start,
+            born,
+            before,
+            warm,
+            acknowledged,
+            in_flight,
+            window,
+            sizes_found,
+            allowance,
+            smoothed,
+            least,
+        })
     }
 
     /// A new epoch begins: the connection is on another path. `warm`: its data has flowed until now.
@@ -98,9 +112,19 @@ impl Ledger {
         (nanos > 0).then(|| self.start + Duration::from_nanos(nanos))
     }
 
-    /// Whether something was unanswered after the last acknowledgement.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
+    /// Bytes of this epoch that were unanswered after the last acknowledgement, and what has been sent since.
+    pub(crate) fn unanswered(&self) -> u64 {
+        let before = self.before.load(Ordering::Relaxed);
+        self.in_flight.load(Ordering::Relaxed).saturating_sub(before)
+    }
+
+    /// How often a larger packet than before has got through, since the last [`Self::forget_sizes`].
+    pub(crate) fn sizes_found(&self) -> u64 {
+        self.sizes_found.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn forget_sizes(&self) {
+        self.sizes_found.store(0, Ordering::Relaxed);
     }
 
     /// Bytes under way, at most.
@@ -205,6 +229,7 @@ impl Controller for Epoch {
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.ledger.sizes_found.fetch_add(1, Ordering::Relaxed);
         self.inner.on_mtu_update(new_mtu);
     }
 

@@ -75,7 +75,8 @@ impl Session {
         self.paths.count(via, 0, packet.len());
         let news = (!self.direct_heard && via != Via::Relay) || self.paths.wants_evidence(now, via);
         let before = if news && !self.is_closing() { Some(self.authenticated()) } else { None };
-        let (acknowledged, rtt) = (self.ledger.acknowledged(), self.ledger.round_trip());
+        let (acknowledged, unanswered) = (self.ledger.acknowledged(), self.ledger.unanswered());
+        let rtt = self.ledger.round_trip();
         self.forget_old_rtt(now);
         self.handle_quic(ecn, packet, ctx)?;
         if before.is_some_and(|before| self.authenticated() > before) {
@@ -84,7 +85,11 @@ impl Session {
             }
             self.on_authentic(via, ctx);
         }
-        if let Some(sent) = self.ledger.acknowledged().filter(|_| self.ledger.acknowledged() != acknowledged) {
+        // Packets that left together are acknowledged apart, and in any order: the last of them ends the waiting.
+        let ends_waiting = || self.ledger.unanswered() < unanswered && !self.is_data_waiting();
+        if let Some(sent) = self.ledger.acknowledged()
+            && (Some(sent) != acknowledged || ends_waiting())
+        {
             self.on_acknowledged(sent, ctx);
         }
         Ok(())
@@ -97,7 +102,7 @@ impl Session {
             self.drain.on_answered();
         }
         let rtt = self.connection().map_or(Duration::ZERO, quinn_proto::Connection::rtt);
-        self.paths.on_acknowledged(ctx.now, sent, rtt, self.ledger.is_waiting());
+        self.paths.on_acknowledged(ctx.now, sent, rtt, self.is_data_waiting());
         // An answer to what lay about while one side slept is no round trip; QUIC would pace itself by it for long.
         if ctx.now.saturating_duration_since(sent) > SLEPT && rtt > SLEPT / 8 {
             self.refresh_quic(ctx.now);
@@ -270,20 +275,29 @@ impl Session {
     pub(super) fn renew_quic(&mut self, now: Instant, warm: bool) {
         self.drain = Drain::Over;
         self.ledger.begin(now, warm);
+        self.restart_quic(now);
         if let Some(connection) = self.connection_mut() {
-            connection.path_changed(now);
             connection.ping();
             self.nudge = Some(Nudge::new(now, self.paths.rtt()));
         }
     }
 
+    /// What QUIC knows of its path is of another one.
+    fn restart_quic(&mut self, now: Instant) {
+        let Some(connection) = self.handle.and_then(|handle| self.quic.get_mut(handle)) else { return };
+        connection.path_changed(now);
+        self.size_probes.restart(&connection.stats().path, &self.ledger);
+    }
+
+    fn is_data_waiting(&self) -> bool {
+        self.connection().is_some_and(|connection| self.size_probes.is_data_waiting(connection, &self.ledger))
+    }
+
     /// The last acknowledgements of what went the old way have come. Their round trips are forgotten, or QUIC would pace
     /// itself by them for a dozen of the new path's.
     fn forget_old_rtt(&mut self, now: Instant) {
-        if self.drain.forgets(now)
-            && let Some(connection) = self.connection_mut()
-        {
-            connection.path_changed(now);
+        if self.drain.forgets(now) {
+            self.restart_quic(now);
         }
     }
 

@@ -132,11 +132,14 @@ impl Session {
         drain::is_little(&self.ledger) && !self.paths.hears_relayed_stream(now)
     }
 
-    /// Frames sent so far that want an acknowledgement (RFC 9000, section 13.2.1).
+    /// Frames sent so far that want an acknowledgement (RFC 9000, section 13.2.1), without the PING in each probe of the
+    /// packet size (RFC 8899, section 3): that one may be lost, and says nothing of the path.
     fn asking(&self) -> u64 {
         self.connection().map_or(0, |connection| {
-            let tx = connection.stats().frame_tx;
-            tx.stream + tx.datagram + tx.ping + tx.crypto + tx.reset_stream + tx.stop_sending + tx.max_data
+            let stats = connection.stats();
+            let tx = stats.frame_tx;
+            let pings = tx.ping.saturating_sub(stats.path.sent_plpmtud_probes);
+            tx.stream + tx.datagram + pings + tx.crypto + tx.reset_stream + tx.stop_sending + tx.max_data
         })
     }
 
