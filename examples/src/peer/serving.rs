@@ -13,7 +13,7 @@ use direc_smol::{Connection, RecvStream, SendStream};
 use smol::{
     future::{or, try_zip},
     io::{AsyncReadExt, AsyncWriteExt},
-    lock::{Mutex, RwLock},
+    lock::{Mutex, RwLock, RwLockReadGuardArc},
 };
 
 use super::{
@@ -65,13 +65,15 @@ impl Desk {
                 }
             };
             // Held from here, in the order of the streams, so that a later "done?" waits for this one.
-            let held = busy.read_arc().await;
+            let mut held = Some(busy.read_arc().await);
             let (desk, busy, peer) = (self.clone(), busy.clone(), conn.peer());
             smol::spawn(async move {
-                if let Err(failure) = desk.stream(send, recv, busy, held).await {
+                if let Err(failure) = desk.stream(send, recv, busy, &mut held).await {
                     desk.failed.store(true, Ordering::Relaxed);
                     desk.out.note(&format!("{}: {failure}", peer.short()));
                 }
+                // Not before: whoever waits for this stream is to know how it went.
+                drop(held);
             })
             .detach();
         }
@@ -82,7 +84,7 @@ impl Desk {
         mut send: SendStream,
         mut recv: RecvStream,
         busy: Arc<RwLock<()>>,
-        held: smol::lock::RwLockReadGuardArc<()>,
+        held: &mut Option<RwLockReadGuardArc<()>>,
     ) -> Result<(), Failure> {
         let request = match Request::read(&mut recv).await {
             Ok(request) => request,
@@ -107,7 +109,7 @@ impl Desk {
         send: &mut SendStream,
         recv: &mut RecvStream,
         busy: Arc<RwLock<()>>,
-        held: smol::lock::RwLockReadGuardArc<()>,
+        held: &mut Option<RwLockReadGuardArc<()>>,
     ) -> Result<(), Failure> {
         match request {
             Request::Ping => answer_pings(send, recv).await,
@@ -122,7 +124,7 @@ impl Desk {
                 bench::send(send, load, |_| ()).await.map_err(|e| Failure::new("bench broke off", e))?;
             }
             Request::Done => {
-                drop(held);
+                *held = None;
                 drop(busy.write().await);
             }
         }
