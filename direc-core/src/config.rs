@@ -178,7 +178,7 @@ pub struct Transport {
     /// As many streams as fill it, if nobody reads or stops them, hold up all others. One `stream_window` and 64 KiB more
     /// may come. Unread bytes take up to 1.5 times their number in memory; where the system hands over joined datagrams
     /// (GRO), each of them may keep in memory all those that it came with, up to 64 KiB. Each piece that waits behind a gap
-    /// takes some 200 bytes; more than 65,536 of them end the connection.
+    /// takes some 200 bytes more (an estimate); more than 65,536 and one for each KiB of the window end the connection.
     pub window: u32,
     /// Bytes of datagrams kept for the application before the oldest are dropped; 0 turns datagrams off, and less than
     /// 2 KiB counts as 2 KiB. 1 MiB.

@@ -32,13 +32,14 @@ const MAX_FULL_FRAMES: u64 = 4096;
 /// The mean size of datagrams, in bytes for each frame, from which on nearly all frames are full. Then more than 1,024
 /// chunks hold so much that quinn-proto merges each of them.
 const FULL: u64 = 1350;
-/// Chunks that may wait behind gaps; more end the connection.
+/// Small chunks that may wait behind gaps; more end the connection.
 ///
-/// Neighbours that are small count as one for each 4 KiB, and the window is that of whole datagrams or less: so there can
-/// be more only where the window is full of small pieces, with gaps between them. A path that loses a packet in two has
-/// fewer under way. A chunk of a few bytes takes about 200 in memory, with its place in the set of gaps that quinn-proto
-/// keeps: 13 MB for all of them.
+/// Small neighbours are joined, so there are more only where the window is full of small pieces with gaps between them. A
+/// path that loses a packet in two has fewer under way. By an estimate, not measured, each of them takes 200 bytes with
+/// its place in the set of gaps that quinn-proto keeps: 13 MB for all.
 const MAX_PARKED: usize = 65_536;
+/// A chunk of this size or more is paid for by the window: as many as fit into it may wait besides.
+const PAID: u64 = 1024;
 /// Bytes taken out before the connection's credit is corrected. By so much the other side may exceed the window, and by
 /// one merged chunk, which is no larger than a stream's window.
 const AT_ONCE: usize = 64 << 10;
@@ -144,12 +145,17 @@ impl Receiving {
         !self.crowded.is_empty() || self.credit_due() != self.told
     }
 
-    /// What to end the connection for: more than [`MAX_PARKED`] chunks wait behind gaps.
+    fn max_parked(&self) -> usize {
+        MAX_PARKED + usize::try_from(self.window / PAID).unwrap_or(usize::MAX - MAX_PARKED)
+    }
+
+    /// What to end the connection for: more than [`Self::max_parked`] chunks wait behind gaps.
     pub(crate) fn overrun(&self) -> Option<TransportError> {
-        (self.parked > MAX_PARKED).then(|| TransportError {
+        let max = self.max_parked();
+        (self.parked > max).then(|| TransportError {
             found_by: FoundBy::ThisSide,
             code: TransportErrorCode::INTERNAL_ERROR.into(),
-            reason: format!("more than {MAX_PARKED} pieces of streams wait behind gaps"),
+            reason: format!("more than {max} pieces of streams wait behind gaps"),
         })
     }
 
@@ -319,15 +325,16 @@ mod tests {
     fn more_pieces_behind_gaps_than_are_allowed_end_the_connection() {
         let mut receiving = Receiving::new(&Transport::default());
         let stream = receiving.streams.entry(StreamId::new(quinn_proto::Side::Client, Dir::Uni, 0)).or_default();
-        for piece in 1..=MAX_PARKED as u64 {
+        let max = MAX_PARKED + (16 << 10);
+        for piece in 1..=max as u64 {
             stream.bytes.insert(2 * piece, Bytes::from_static(b"x"));
         }
         receiving.parked = stream.bytes.parked();
-        assert_eq!((receiving.parked, receiving.overrun()), (MAX_PARKED, None));
+        assert_eq!((receiving.parked, receiving.overrun()), (max, None));
         receiving.parked += 1;
         assert_eq!(
             receiving.overrun().unwrap().to_string(),
-            "QUIC internal error (more than 65536 pieces of streams wait behind gaps)"
+            "QUIC internal error (more than 81920 pieces of streams wait behind gaps)"
         );
     }
 }
