@@ -123,6 +123,10 @@ impl Ledger {
         self.sizes_found.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn note_size(&self) {
+        self.sizes_found.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn forget_sizes(&self) {
         self.sizes_found.store(0, Ordering::Relaxed);
     }
@@ -229,7 +233,7 @@ impl Controller for Epoch {
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
-        self.ledger.sizes_found.fetch_add(1, Ordering::Relaxed);
+        self.ledger.note_size();
         self.inner.on_mtu_update(new_mtu);
     }
 

@@ -33,3 +33,41 @@ impl SizeProbes {
         path.sent_plpmtud_probes > ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path on which so many probes have been sent and lost.
+    fn path(sent: u64, lost: u64) -> PathStats {
+        let mut path = PathStats::default();
+        (path.sent_plpmtud_probes, path.lost_plpmtud_probes) = (sent, lost);
+        path
+    }
+
+    #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
+    fn ledger() -> std::sync::Arc<Ledger> {
+        Ledger::new(std::time::Instant::now())
+    }
+
+    #[test]
+    fn a_probe_is_under_way_until_it_is_lost_or_answered() {
+        let (probes, ledger) = (SizeProbes::default(), ledger());
+        assert!(!probes.is_under_way(&path(0, 0), &ledger));
+        assert!(probes.is_under_way(&path(1, 0), &ledger));
+        assert!(!probes.is_under_way(&path(1, 1), &ledger));
+        ledger.note_size();
+        assert!(!probes.is_under_way(&path(2, 1), &ledger));
+        assert!(probes.is_under_way(&path(3, 1), &ledger));
+    }
+
+    #[test]
+    fn a_probe_of_an_earlier_path_is_never_waited_for() {
+        let (mut probes, ledger) = (SizeProbes::default(), ledger());
+        ledger.note_size();
+        probes.restart(&path(5, 2), &ledger);
+        assert!(!probes.is_under_way(&path(5, 2), &ledger), "three are forgotten, and what was found with them");
+        assert!(probes.is_under_way(&path(6, 2), &ledger));
+        assert!(!probes.is_under_way(&path(6, 3), &ledger));
+    }
+}
