@@ -16,9 +16,11 @@ use std::{
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use cli::args::{Args, HELP, Mode, VERSION, parse};
+use direc_core::printable_lines;
 use direc_sim::{
     Outcome, Scenario,
     app::{Answer, Work},
@@ -29,14 +31,29 @@ use direc_sim::{
 };
 use lexopt::Parser;
 
+/// Something for standard output did not get there.
+static UNWRITTEN: AtomicBool = AtomicBool::new(false);
+
 /// Prints to standard output. Whoever reads may stop reading; that is no failure of ours.
 fn say(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+        && !UNWRITTEN.swap(true, Ordering::Relaxed)
+    {
+        complain(&format!("cannot write to standard output: {error}"));
+    }
 }
 
 /// Prints to standard error.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "direc-sim: {text}");
+    let _ = writeln!(io::stderr().lock(), "direc-sim: {}", printable_lines(text));
+}
+
+/// The exit code of a run, and whether all that it had to say has been said.
+fn exit_code(good: bool) -> ExitCode {
+    if good && !UNWRITTEN.load(Ordering::Relaxed) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn main() -> ExitCode {
@@ -89,7 +106,7 @@ fn main() -> ExitCode {
         },
         Mode::Run => (0..args.repeat).all(|n| introduce(&args, args.seed.wrapping_add(n), n == 0)),
     };
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    exit_code(good)
 }
 
 /// What the command line asks for, as data.
@@ -136,7 +153,7 @@ fn introduce(args: &Args, seed: u64, first: bool) -> bool {
     if let Some(path) = args.pcap.as_deref().filter(|_| first)
         && let Err(error) = capture(path, &outcome)
     {
-        complain(&format!("--pcap: {} cannot be written: {error}", path.display()));
+        complain(&format!("--pcap: cannot write {}: {error} (is the path right, and may this user?)", path.display()));
         return false;
     }
     // A scenario from bytes may well end in refusals; what must not happen are faults.

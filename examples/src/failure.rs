@@ -2,7 +2,11 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::{events::Event, out::Out, reader};
+use crate::{
+    events::Event,
+    out::{self, Out},
+    reader,
+};
 
 /// Why a program ends early.
 #[derive(Debug)]
@@ -53,6 +57,7 @@ pub fn exit_code(program: &str, json: bool, result: Result<(), Failure>) -> Exit
     match result {
         _ if reader::is_gone() => ExitCode::from(reader::EXIT_CODE),
         Err(Failure::NobodyReads) => ExitCode::from(reader::EXIT_CODE),
+        Ok(()) if out::all_written().is_err() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::FAILURE,
         Err(failure @ Failure::Failed(_)) => {

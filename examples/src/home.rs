@@ -7,6 +7,8 @@ use std::{
 
 use direc_smol::{KeyFileError, make_private_folder};
 
+use crate::out::Out;
+
 /// The peer's key: in the user's folder for settings, else here.
 pub fn peer_key() -> PathBuf {
     folder("XDG_CONFIG_HOME", ".config").unwrap_or_else(|| PathBuf::from("direc-data")).join("peer.key")
@@ -22,13 +24,17 @@ pub fn known_names() -> PathBuf {
     relay_data().join("known_names")
 }
 
-/// A file of those above, and its folder made if it is missing. Folders that a person names are not made so: they may be
-/// mistyped.
+/// A file of those above, and its folder made if it is missing, which is said. Folders that a person names are not made
+/// so: they may be mistyped.
 ///
 /// # Errors
 /// Names the folder.
-pub fn made(file: PathBuf) -> Result<PathBuf, KeyFileError> {
-    file.parent().map(make_private_folder).transpose()?;
+pub fn made(file: PathBuf, out: Out) -> Result<PathBuf, KeyFileError> {
+    if let Some(folder) = file.parent()
+        && make_private_folder(folder)?
+    {
+        out.note(&format!("made the folder {} for this peer's key: it was not there", folder.display()));
+    }
     Ok(file)
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, Write},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use direc_core::{printable, printable_lines};
@@ -52,7 +55,7 @@ impl Out {
         if self.json
             && let Ok(line) = serde_json::to_string(event)
         {
-            end_if_nobody_reads(writeln!(io::stdout().lock(), "{}", harmless_json(&line)));
+            note_unwritten(writeln!(io::stdout().lock(), "{}", harmless_json(&line)));
         }
     }
 
@@ -61,7 +64,7 @@ impl Out {
         if self.json || self.data {
             self.note(text);
         } else {
-            end_if_nobody_reads(writeln!(io::stdout().lock(), "{}", printable_lines(text)));
+            note_unwritten(writeln!(io::stdout().lock(), "{}", printable_lines(text)));
         }
     }
 
@@ -136,11 +139,31 @@ fn harmless_json(line: &str) -> String {
     harmless
 }
 
-/// `peer ping … | head` should end when `head` does.
-fn end_if_nobody_reads(written: io::Result<()>) {
-    if written.is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
-        reader::gone();
+/// Standard output took no more, and this is why.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// `peer ping … | head` should end when `head` does. Any other failure is told once, and [`all_written`] knows of it.
+fn note_unwritten(written: io::Result<()>) {
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => reader::gone(),
+        Err(error) => {
+            UNWRITTEN.get_or_init(|| {
+                let why = format!("cannot write to standard output: {error}");
+                write_line(&why);
+                why
+            });
+        }
     }
+}
+
+/// Whether everything for standard output has got there.
+///
+/// # Errors
+/// Why it has not; the person has been told.
+pub fn all_written() -> Result<(), &'static str> {
+    note_unwritten(io::stdout().flush());
+    UNWRITTEN.get().map_or(Ok(()), |why| Err(why))
 }
 
 #[cfg(test)]

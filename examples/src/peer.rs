@@ -125,7 +125,7 @@ impl Begin<'_> {
     async fn peer_options(self) -> Result<PeerOptions, Failure> {
         let key = match &self.options.key {
             Some(key) => key.clone(),
-            None => home::made(home::peer_key()).map_err(Failure::of)?,
+            None => home::made(home::peer_key(), self.out).map_err(Failure::of)?,
         };
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
         let mut options = with_relays(identity, self.options, &key, self.out).await?;

@@ -7,10 +7,11 @@
 //!                 (in either direction, code 3 says that the sender broke off)
 //!   3 bench up    bytes until the stream ends; then comes a report
 //!   4 bench down  bytes u64 | microseconds u64 | bits per second u64, 0 for "any"; then come the bytes
-//!   5 done?       nothing; the answer's end comes once all that the connection's other streams brought is dealt with
+//!   5 done?       nothing; the answer's end comes once all that the connection's other streams brought is dealt with, and
+//!                 code 3 instead if some of it could not be
 //! report    bytes u64 | microseconds u64 | longest stall in microseconds u64
 //! ```
-//! Numbers are big-endian.
+//! Numbers are big-endian. A client that has not come to its end closes the connection with code 3.
 
 use std::{fmt, io, time::Duration};
 
@@ -23,6 +24,8 @@ use crate::meter::Measured;
 pub const PIPE_BUSY: u32 = 2;
 /// Code with which a stream is reset whose sender broke off: it must not look as if it had come to its end.
 pub const BROKEN_OFF: u32 = 3;
+/// Why a connection is closed whose data nobody reads any more.
+pub const NOBODY_READS: &[u8] = b"nobody reads the output any more";
 /// Length of a ping and its answer.
 pub const PING_LEN: usize = 16;
 

@@ -228,7 +228,9 @@ fn a_server_whose_reader_is_gone_ends_and_tells_its_client() {
     drop(stdout);
     assert_eq!(server.end().code(), SIGPIPE);
     client.stdin = None;
-    assert_eq!(client.end().code, Some(1));
+    let ended = client.end();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.errors.contains("nobody reads the output any more"), "{}", ended.errors);
 }
 
 #[test]

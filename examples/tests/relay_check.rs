@@ -24,7 +24,7 @@ fn good_settings_are_called_good_and_nothing_is_bound_or_made() {
     // Its ports are another program's: that is the business of a start.
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let toml = format!(
-        "listen = '{}'\npunch_ports = [0, 0]\nknock_port = 0\ndata_dir = 'data/of/the/relay'\n[https]\nlisten = 0",
+        "listen = '{}'\npunch_ports = [0, 0]\nknock_port = 0\ndata_dir = 'data-of-the-relay'\n[https]\nlisten = 0",
         taken.local_addr().unwrap()
     );
     let ended = check(&folder, &toml, &[]);
@@ -33,7 +33,7 @@ fn good_settings_are_called_good_and_nothing_is_bound_or_made() {
     for file in ["relay.key", "relay-https.pem"] {
         assert!(ended.errors.contains(&format!("{file} is made at the first start")), "{}", ended.errors);
     }
-    assert!(!folder.path("data/of").exists(), "no folder either");
+    assert!(!folder.path("data-of-the-relay").exists(), "no folder either");
 
     let ended = check(&folder, &toml, &["--json"]);
     let event: Value = serde_json::from_slice(&ended.output).unwrap();
@@ -70,6 +70,19 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         "{}",
         ended.errors
     );
+}
+
+/// What the check says of a data folder must be what a start says.
+#[test]
+#[cfg(unix)]
+fn a_data_folder_that_cannot_be_made_is_found_before_the_start() {
+    let folder = Folder::new();
+    let toml = "listen = '127.0.0.1:0'\npunch_ports = [0, 0]\nknock_port = 0\ndata_dir = 'no/such/place'";
+    let (checked, started) = (check(&folder, toml, &[]), run(&folder, RELAY, &["--config", "relay.toml"]));
+    assert_eq!((checked.code, started.code), (Some(1), Some(1)), "{}", checked.errors);
+    for ended in [&checked, &started] {
+        assert!(ended.errors.contains("there is no folder no/such; correct the path"), "{}", ended.errors);
+    }
 }
 
 #[test]

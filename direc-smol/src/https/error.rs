@@ -144,6 +144,11 @@ impl fmt::Display for CertificateWords<'_> {
             CertificateError::ApplicationVerificationFailure => {
                 f.write_str("its key is not the one that the URL's #sha256- names")
             }
+            // webpki's word, which rustls passes on in no other form.
+            other if other.to_string().contains("CaUsedAsEndEntity") => f.write_str(
+                "it is an authority's certificate and no server's (make it with basicConstraints CA:FALSE: \
+                 `openssl req -x509 -addext basicConstraints=CA:FALSE …`)",
+            ),
             other => write!(f, "{other}"),
         }
     }

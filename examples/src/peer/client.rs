@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use direc_smol::{CloseReason, ConnectOptions, Connection, NodeId, PathPolicy, Peer, PeerNews, Watch};
+use direc_smol::{
+    CloseReason, ConnectOptions, Connection, NodeId, PathPolicy, Peer, PeerNews, ReadError, ReadToEndError, Watch,
+};
 use smol::{
     Task, Timer,
     future::or,
@@ -25,7 +27,7 @@ use crate::{
     events::{Event, Summary, path_text},
     failure::Failure,
     out::Out,
-    protocol::{PING_LEN, Request},
+    protocol::{BROKEN_OFF, NOBODY_READS, PING_LEN, Request},
     signals::{Interrupted, StatusAsked},
     wait::within,
 };
@@ -148,11 +150,12 @@ impl Seen {
             findings.summary.rtt_ms = Some(ms(conn.stats().rtt));
         }
         // A transfer that is broken off is not finished: what is still under way is wanted by nobody.
-        let why: &[u8] = match result {
-            Err(Failure::NobodyReads) => b"nobody reads the output any more",
-            _ => b"done",
+        let (code, why): (u32, &[u8]) = match result {
+            Ok(()) => (0, b"done"),
+            Err(Failure::NobodyReads) => (0, NOBODY_READS),
+            Err(_) => (BROKEN_OFF, b"broken off"),
         };
-        conn.close(0, why);
+        conn.close(code, why);
         let reason = within(GOOD_BYE, conn.closed()).await;
         // It ends by itself, once it has told every path.
         if let Some(follower) = follower {
@@ -226,12 +229,22 @@ impl Session {
         send.write_all(&Request::Done.to_bytes()).await.map_err(Failure::of)?;
         // Who has read the request wants no more of this stream, and may have said so already.
         drop(send.finish());
-        recv.read_to_end(0).await.map_err(Failure::of).map(drop)
+        recv.read_to_end(0).await.map_err(undone).map(drop)
     }
 
     /// The reason for which the connection has ended; `None` if it stands.
     async fn why_it_ended(&self) -> Option<CloseReason> {
         within(JUST_NOW, self.conn.closed()).await
+    }
+}
+
+/// Not all that was sent has been dealt with.
+fn undone(error: ReadToEndError) -> Failure {
+    match error {
+        ReadToEndError::Read(ReadError::Reset(code)) if code == u64::from(BROKEN_OFF) => {
+            Failure::Failed("the other side could not take all that it was sent; it says there what went wrong".into())
+        }
+        error => Failure::of(error),
     }
 }
 

@@ -37,8 +37,9 @@ pub(super) struct Desk<K> {
     pipe: Pipe,
     /// For the pipe, or for the next one.
     typed: BytesMut,
-    /// The beginning of a line that may become an answer.
+    /// The beginning of a line that may become an answer, and the last question that was shown when it began.
     line: BytesMut,
+    began: u32,
     questions: BTreeMap<u32, Question>,
     /// The last question's number. None is used twice, so that an answer never meets another caller.
     last: u32,
@@ -82,6 +83,7 @@ impl<K: Keyboard> Desk<K> {
             pipe: Pipe::None,
             typed: BytesMut::new(),
             line: BytesMut::new(),
+            began: 0,
             questions: BTreeMap::new(),
             last: 0,
             over: false,
@@ -235,23 +237,35 @@ impl<K: Keyboard> Desk<K> {
             match read {
                 Ok(bytes) if !bytes.is_empty() && self.questions.is_empty() => self.typed.extend_from_slice(&bytes),
                 Ok(bytes) if !bytes.is_empty() => {
-                    self.line.extend_from_slice(&bytes);
+                    self.begin(&bytes);
                     self.lines(Self::on_early_line);
                 }
                 end => self.end(end.err()),
             }
         }
-        if !self.is_piped() {
+        if self.is_piped() {
+            // It would look as if it had been typed after what is shown now.
+            let begun = self.keyboard.begun();
+            if self.questions.is_empty() { self.typed.extend_from_slice(&begun) } else { self.begin(&begun) }
+        } else {
             self.line.clear();
             self.keyboard.forget();
         }
+    }
+
+    /// Takes typed bytes into the line that may become an answer.
+    fn begin(&mut self, bytes: &[u8]) {
+        if self.line.is_empty() {
+            self.began = self.last;
+        }
+        self.line.extend_from_slice(bytes);
     }
 
     fn take(&mut self, read: io::Result<Bytes>) {
         match read {
             Ok(bytes) if !bytes.is_empty() && self.questions.is_empty() => self.typed.extend_from_slice(&bytes),
             Ok(bytes) if !bytes.is_empty() => {
-                self.line.extend_from_slice(&bytes);
+                self.begin(&bytes);
                 self.lines(Self::on_line);
             }
             end => {
@@ -274,13 +288,19 @@ impl<K: Keyboard> Desk<K> {
             };
             let line = self.line.split_to(end);
             on_line(self, &line);
+            self.began = self.last;
         }
+    }
+
+    /// Whether a line may answer this question: it had been shown when the line was begun.
+    fn may_answer(&self, number: u32) -> bool {
+        self.questions.contains_key(&number) && number <= self.began
     }
 
     /// A line that was typed before what is shown next: it answers the question that it names.
     fn on_early_line(&mut self, line: &[u8]) {
         match read(line) {
-            Line::Answer(number, yes) if self.questions.contains_key(&number) => self.answer(number, yes),
+            Line::Answer(number, yes) if self.may_answer(number) => self.answer(number, yes),
             _ if self.is_piped() => self.typed.extend_from_slice(line),
             _ => {}
         }
@@ -294,7 +314,7 @@ impl<K: Keyboard> Desk<K> {
             _ => None,
         };
         match (read(line), only) {
-            (Line::Answer(number, yes), _) if self.questions.contains_key(&number) => self.answer(number, yes),
+            (Line::Answer(number, yes), _) if self.may_answer(number) => self.answer(number, yes),
             (read, _) if self.is_piped() => {
                 self.typed.extend_from_slice(line);
                 if matches!(read, Line::Bare(_)) {

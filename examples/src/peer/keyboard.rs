@@ -11,6 +11,10 @@ pub(super) trait Keyboard {
     /// What is there already, empty at the end of the input; `None` if nothing is there yet.
     fn ready(&mut self) -> Option<io::Result<Bytes>>;
 
+    /// The beginning of a line that is being typed, where the system gives whole lines; empty if there is none. The person
+    /// cannot take it back any more.
+    fn begun(&mut self) -> Bytes;
+
     /// Forgets what has been typed and not read, a line that is being typed as well.
     fn forget(&mut self);
 }
@@ -25,7 +29,7 @@ mod unix {
     use nix::{
         errno::Errno,
         poll::{PollFd, PollFlags, PollTimeout, poll},
-        sys::termios::{FlushArg, tcflush},
+        sys::termios::{FlushArg, LocalFlags, SetArg, tcflush, tcgetattr, tcsetattr},
         unistd::read,
     };
 
@@ -56,6 +60,26 @@ mod unix {
                 Err(Errno::EINTR | Errno::EAGAIN) => None,
                 Err(error) => Some(Err(error.into())),
             }
+        }
+
+        fn begun(&mut self) -> Bytes {
+            let stdin = io::stdin();
+            let Ok(settings) = tcgetattr(&stdin) else { return Bytes::new() };
+            if !settings.local_flags.contains(LocalFlags::ICANON) {
+                return Bytes::new();
+            }
+            // Without lines, what is there can be read.
+            let mut now = settings.clone();
+            now.local_flags.remove(LocalFlags::ICANON);
+            if tcsetattr(&stdin, SetArg::TCSANOW, &now).is_err() {
+                return Bytes::new();
+            }
+            let begun = match is_ready(PollTimeout::ZERO) {
+                Ok(true) => self.ready(),
+                _ => None,
+            };
+            let _ = tcsetattr(&stdin, SetArg::TCSANOW, &settings);
+            begun.and_then(Result::ok).unwrap_or_default()
         }
 
         fn forget(&mut self) {
@@ -98,6 +122,10 @@ mod elsewhere {
     impl Keyboard for Real {
         fn ready(&mut self) -> Option<io::Result<Bytes>> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        }
+
+        fn begun(&mut self) -> Bytes {
+            Bytes::new()
         }
 
         fn forget(&mut self) {

@@ -65,7 +65,8 @@ options:
                   the token that the relay before it asks for, in a file of one line; with one relay, the environment's
                   DIREC_TOKEN will do. There is no flag for the token itself: `ps` would show it to everybody
   --key FILE      this peer's key, made on first use, readable by its owner only, in a folder that exists
-                  (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key)
+                  (default: $XDG_CONFIG_HOME/direc/peer.key or ~/.config/direc/peer.key; without a home folder,
+                  direc-data/peer.key here)
   --path WHICH    for ping, connect and bench: `auto` (the default) begins through the relay and moves to the direct
                   path when there is one, and back when it is lost; `direct` sends nothing any other way: it waits for
                   that path, and fails with the reason when there is none, or none any more; `relay` stays
@@ -81,7 +82,7 @@ options:
 exit code:
   0    it did what was asked. For `serve` that is to be ended by Ctrl-C or SIGTERM once the relay knew it, with --once
        that the connection was closed in good order and all its data had come to its end; for `ping` that at least one
-       answer came, also when Ctrl-C ended it; for `netcheck` that a relay answered
+       answer came, also when Ctrl-C ended it; for `netcheck` that a relay answered and took this machine
   1    it did not: standard error says why. So ends whatever Ctrl-C breaks off before
   2    the command line makes no sense
   141  nobody reads standard output any more (128 + SIGPIPE, as a shell shows it of other programs)

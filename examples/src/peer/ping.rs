@@ -22,6 +22,8 @@ use crate::{
     protocol::{PING_LEN, Request},
 };
 
+/// After so long without any answer that is said, and again after each such time.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the last answers may take: a stream loses nothing, but a path can die.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,8 @@ struct Tally {
     sent: u64,
     open: HashMap<u64, Instant>,
     trips: Vec<Duration>,
+    /// When an answer came last.
+    heard: Option<Instant>,
 }
 
 /// Counts even when it is broken off by Ctrl-C: the figures go into the summary when it is dropped.
@@ -50,6 +54,7 @@ impl Count<'_> {
         let Some((trip, first)) = self.with(|tally| {
             let trip = now.saturating_duration_since(tally.open.remove(&seq)?);
             tally.trips.push(trip);
+            tally.heard = Some(now);
             Some((trip, tally.trips.len() == 1))
         }) else {
             return;
@@ -90,7 +95,8 @@ pub(super) async fn run(session: &Session, count: Option<u64>, interval: Duratio
     let (mut send, mut recv) = session.conn.open_bi().await.map_err(Failure::of)?;
     let now = Instant::now();
     let tally = Count { session, started: now, tally: Mutex::default(), meter: Mutex::new(Meter::new(now)) };
-    or(ask(&tally, &mut send, count, interval), listen(&tally, &mut recv, count)).await?;
+    let work = or(ask(&tally, &mut send, count, interval), listen(&tally, &mut recv, count));
+    or(work, tell_of_silence(&tally, SILENCE.max(interval * 2))).await?;
     match tally.with(|tally| tally.trips.is_empty()) {
         true => Err(Failure::Failed("none of the pings was answered".into())),
         false => Ok(()),
@@ -116,6 +122,22 @@ async fn ask(tally: &Count<'_>, send: &mut SendStream, count: Option<u64>, inter
     }
     Timer::after(LAST_ANSWERS).await;
     Ok(())
+}
+
+/// Says so while nothing comes back. Never done.
+async fn tell_of_silence(tally: &Count<'_>, after: Duration) -> Result<(), Failure> {
+    let mut due = tally.started + after;
+    loop {
+        Timer::at(due).await;
+        let heard = tally.with(|tally| tally.heard).unwrap_or(tally.started);
+        let silent = Instant::now().saturating_duration_since(heard);
+        due = if silent >= after {
+            tally.session.out.note(&format!("no answer for {} s", silent.as_secs()));
+            Instant::now() + after
+        } else {
+            heard + after
+        };
+    }
 }
 
 async fn listen(tally: &Count<'_>, recv: &mut RecvStream, count: Option<u64>) -> Result<(), Failure> {

@@ -64,6 +64,9 @@ pub(super) async fn run(
         if serve.once { Err(Failure::Failed("interrupted".into())) } else { Ok(()) }
     })
     .await;
+    if matches!(result, Err(Failure::NobodyReads)) {
+        desk.tell_nobody_reads();
+    }
     // Who does not want to wait until the last things are delivered says so once more.
     or(running.close(), async {
         interrupted.wait().await;

@@ -1,9 +1,10 @@
 //! What `serve` does with the streams of a connection.
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
     sync::{
-        Arc,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -24,7 +25,7 @@ use crate::{
     bench::{self, BLOCK, measure},
     failure::Failure,
     out::Out,
-    protocol::{BROKEN_OFF, PING_LEN, PIPE_BUSY, Request, report},
+    protocol::{BROKEN_OFF, NOBODY_READS, PING_LEN, PIPE_BUSY, Request, report},
 };
 
 /// Code of streams whose request makes no sense.
@@ -41,11 +42,36 @@ pub(super) struct Desk {
     pipe: Arc<Mutex<()>>,
     /// A stream has broken off, or its request made no sense.
     failed: Arc<AtomicBool>,
+    /// The connections that are served, by a number.
+    visits: Arc<std::sync::Mutex<BTreeMap<usize, Connection>>>,
+}
+
+/// What a connection's streams share.
+#[derive(Clone, Default)]
+struct Visit {
+    /// Held by every stream that is served: who can have it for itself waits for nobody.
+    busy: Arc<RwLock<()>>,
+    failed: Arc<AtomicBool>,
+}
+
+/// How the answer on a stream ends.
+enum End {
+    /// In good order.
+    Whole,
+    /// By [`BROKEN_OFF`].
+    BrokenOff,
 }
 
 impl Desk {
     pub(super) fn new(echo: bool, input: Stdin, out: Out) -> Self {
-        Self { echo, out, input: (!echo).then_some(input), pipe: Arc::default(), failed: Arc::default() }
+        Self {
+            echo,
+            out,
+            input: (!echo).then_some(input),
+            pipe: Arc::default(),
+            failed: Arc::default(),
+            visits: Arc::default(),
+        }
     }
 
     /// Whether all streams so far have come to their ends.
@@ -53,37 +79,54 @@ impl Desk {
         !self.failed.load(Ordering::Relaxed)
     }
 
+    /// Nobody reads what arrives any more: whoever sends it is told.
+    pub(super) fn tell_nobody_reads(&self) {
+        let visits = std::mem::take(&mut *self.visits());
+        visits.into_values().for_each(|conn| conn.close(0, NOBODY_READS));
+    }
+
+    fn visits(&self) -> MutexGuard<'_, BTreeMap<usize, Connection>> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Serves every stream until the connection has ended, and all that it brought is dealt with.
     pub(super) async fn serve(&self, conn: &Connection) -> CloseReason {
-        let busy = Arc::new(RwLock::new(()));
-        loop {
+        let number = {
+            let mut visits = self.visits();
+            let number = visits.last_key_value().map_or(0, |(last, _)| last + 1);
+            visits.insert(number, conn.clone());
+            number
+        };
+        let visit = Visit::default();
+        let reason = loop {
             let (send, recv) = match conn.accept_bi().await {
                 Ok(streams) => streams,
-                Err(reason) => {
-                    drop(busy.write().await);
-                    return reason;
-                }
+                Err(reason) => break reason,
             };
             // Held from here, in the order of the streams, so that a later "done?" waits for this one.
-            let mut held = Some(busy.read_arc().await);
-            let (desk, busy, peer) = (self.clone(), busy.clone(), conn.peer());
+            let mut held = Some(visit.busy.read_arc().await);
+            let (desk, visit, peer) = (self.clone(), visit.clone(), conn.peer());
             smol::spawn(async move {
-                if let Err(failure) = desk.stream(send, recv, busy, &mut held).await {
+                if let Err(failure) = desk.stream(send, recv, &visit, &mut held).await {
                     desk.failed.store(true, Ordering::Relaxed);
+                    visit.failed.store(true, Ordering::Relaxed);
                     desk.out.note(&format!("{}: {failure}", peer.short()));
                 }
                 // Not before: whoever waits for this stream is to know how it went.
                 drop(held);
             })
             .detach();
-        }
+        };
+        drop(visit.busy.write().await);
+        self.visits().remove(&number);
+        reason
     }
 
     async fn stream(
         &self,
         mut send: SendStream,
         mut recv: RecvStream,
-        busy: Arc<RwLock<()>>,
+        visit: &Visit,
         held: &mut Option<RwLockReadGuardArc<()>>,
     ) -> Result<(), Failure> {
         let request = match Request::read(&mut recv).await {
@@ -94,13 +137,13 @@ impl Desk {
                 return Err(Failure::of(error));
             }
         };
-        let result = self.answer(request, &mut send, &mut recv, busy, held).await;
+        let result = self.answer(request, &mut send, &mut recv, visit, held).await;
         match &result {
             // The end may come too late for a connection that the other side has closed by now.
-            Ok(()) => drop(send.finish()),
-            Err(_) => send.reset(BROKEN_OFF),
+            Ok(End::Whole) => drop(send.finish()),
+            Ok(End::BrokenOff) | Err(_) => send.reset(BROKEN_OFF),
         }
-        result
+        result.map(drop)
     }
 
     async fn answer(
@@ -108,9 +151,9 @@ impl Desk {
         request: Request,
         send: &mut SendStream,
         recv: &mut RecvStream,
-        busy: Arc<RwLock<()>>,
+        visit: &Visit,
         held: &mut Option<RwLockReadGuardArc<()>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<End, Failure> {
         match request {
             Request::Ping => answer_pings(send, recv).await,
             Request::Pipe if self.echo => echo(send, recv).await?,
@@ -125,10 +168,13 @@ impl Desk {
             }
             Request::Done => {
                 *held = None;
-                drop(busy.write().await);
+                drop(visit.busy.write().await);
+                if visit.failed.load(Ordering::Relaxed) {
+                    return Ok(End::BrokenOff);
+                }
             }
         }
-        Ok(())
+        Ok(End::Whole)
     }
 
     /// The stream's bytes to standard output and, if it is free, standard input to the stream.

@@ -16,7 +16,8 @@ pub(super) fn run(config: &Config, out: Out) -> Result<(), Failure> {
     let (mut wrong, mut doubts, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     wrong.extend(setup::check_public(config).err());
     wrong.extend(admin::address(&config.admin).err());
-    doubts.extend(config.access.doubt());
+    wrong.extend(setup::check_folder(config).err());
+    doubts.extend(config.doubts());
     let key = setup::key_file(config);
     match is_there(&key) {
         Ok(true) => wrong.extend(load_or_create_key(&key).err().map(Failure::of)),
@@ -27,10 +28,13 @@ pub(super) fn run(config: &Config, out: Out) -> Result<(), Failure> {
         let made = setup::https_file(config);
         let there = config.https.files().is_some() || is_there(&made).unwrap_or(true);
         match there.then(|| setup::https_key(config)) {
-            Some(Ok(key)) => doubts.extend(setup::doubt(config, &key)),
+            Some(Ok(key)) => doubts.extend(setup::doubts(config, &key)),
             Some(Err(failure)) => wrong.push(failure),
             None => missing.push(made),
         }
+    }
+    if !missing.is_empty() && wrong.is_empty() {
+        wrong.extend(setup::check_writable(config).err());
     }
     doubts.iter().for_each(|doubt| out.note(&format!("warning: {doubt}")));
     missing.iter().for_each(|path| out.note(&format!("{} is made at the first start", path.display())));

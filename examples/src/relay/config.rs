@@ -182,6 +182,7 @@ impl Config {
         self.ports()?;
         self.access.rules(&self.names)?;
         self.acme.check(self)?;
+        self.check_tcp_ports()?;
         let misfit = |what: &str| Err(Failure::Usage(what.into()));
         match (&self.https.certificate, &self.https.key) {
             (Some(_), _) | (_, Some(_)) if self.https.listen.is_none() => {
@@ -191,6 +192,27 @@ impl Config {
             (None, Some(_)) => misfit("--tls-key needs --tls-cert: the key's certificate (https.certificate)"),
             _ => Ok(()),
         }
+    }
+
+    /// HTTPS and the pages cannot have the same port.
+    fn check_tcp_ports(&self) -> Result<(), Failure> {
+        let (Some(https), Some(admin)) = (self.https.listen, self.admin.listen) else { return Ok(()) };
+        let (https, admin) = (https.at(self.listen.ip()), admin.at(Ipv4Addr::LOCALHOST.into()));
+        let meet = https.ip() == admin.ip() || https.ip().is_unspecified() || admin.ip().is_unspecified();
+        match https.port() == admin.port() && https.port() != 0 && meet {
+            true => Err(Failure::Usage(format!(
+                "--https (https.listen) and --admin (admin.listen) are both TCP port {}: name another one for either",
+                https.port()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// What the operator can hardly mean.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        let nobody =
+            (self.limits.connections == 0).then(|| "limits.connections is 0: the relay lets nobody in".to_owned());
+        self.access.doubt().into_iter().chain(nobody).collect()
     }
 
     /// The ports that are named, or else those after [`Config::listen`]'s.
@@ -267,5 +289,25 @@ mod tests {
         assert!(ports("knock_port = 4433").unwrap_err().contains("4433 is named twice"));
         assert!(ports("listen = '[::]:65534'").unwrap_err().contains("none are left"));
         assert!(ports("punch_ports = [1]").unwrap_err().contains("two to seven, not 1"));
+    }
+
+    #[test]
+    fn https_and_the_pages_have_ports_of_their_own() {
+        let check = |toml: &str| toml::from_str::<Config>(toml).unwrap().check().map_err(|e| e.to_string());
+        let same = "https.listen = 9000\nadmin.listen = 9000";
+        assert!(check(same).unwrap_err().contains("both TCP port 9000"));
+        assert_eq!(check("https.listen = 9000\nadmin.listen = 9001"), Ok(()));
+        assert_eq!(check("https.listen = '192.0.2.1:9000'\nadmin.listen = 9000"), Ok(()), "on other addresses");
+        assert_eq!(check("https.listen = 0\nadmin.listen = 0"), Ok(()), "whichever are free");
+    }
+
+    #[test]
+    fn what_nobody_means_is_doubted() {
+        let doubts = |toml: &str| toml::from_str::<Config>(toml).unwrap().doubts().join("; ");
+        assert_eq!(doubts(""), "");
+        assert!(doubts("access.mode = 'listed'").contains("the list is empty"));
+        let id = "a".repeat(52);
+        assert!(doubts(&format!("[access.peers]\n{id} = 'all'")).contains("change nothing"), "{id}");
+        assert!(doubts("limits.connections = 0").contains("limits.connections"));
     }
 }

@@ -55,7 +55,7 @@ impl Settings {
 /// Gives the running relay what it can take while it runs.
 fn reload(relay: &RelayServer, started: &Config, config: &Config, out: Out) -> Result<(), Failure> {
     let rules = config.access.rules(&config.names)?;
-    config.access.doubt().iter().for_each(|doubt| warn(out, doubt));
+    config.doubts().iter().for_each(|doubt| warn(out, doubt));
     relay.set_names(config::names(&config.names));
     relay.set_quotas(config.quotas.meters());
     relay.set_access(rules);
@@ -63,7 +63,7 @@ fn reload(relay: &RelayServer, started: &Config, config: &Config, out: Out) -> R
     if relay.https_addr().is_some() && !started.acme.is_on() && !config.acme.is_on() {
         let key = setup::https_key(config)?;
         relay.set_https_key(&key);
-        setup::doubt(config, &key).iter().for_each(|doubt| complain(out, doubt));
+        setup::doubts(config, &key).iter().for_each(|doubt| complain(out, doubt));
     }
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 #[cfg(feature = "acme")]
 use direc_smol::AcmeOptions;
 use direc_smol::{
-    HttpsKey, NodeId, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key, make_private_folder,
+    FileTrouble, HttpsKey, NodeId, RelayOptions, RelayServer, RelayUrl, TlsPin, load_or_create_key, make_private_folder,
 };
 
 #[cfg(feature = "acme")]
@@ -38,7 +38,7 @@ pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<Tls
     relay.delay = config.delay_ms.duration();
     relay.public_host = config.public.as_ref().map(|host| host.0.clone());
     relay.access = config.access.rules(&config.names)?;
-    config.access.doubt().iter().for_each(|doubt| warn(out, doubt));
+    config.doubts().iter().for_each(|doubt| warn(out, doubt));
     relay.names = config::names(&config.names);
     relay.quotas = config.quotas.meters();
     relay.limits = config.limits.of_the_core();
@@ -47,7 +47,7 @@ pub(super) fn bind(config: &Config, out: Out) -> Result<(RelayServer, Option<Tls
     if let Some(place) = config.https.listen {
         let key = https_key(config)?;
         pin = (config.https.files().is_none() && !config.acme.is_on()).then(|| key.pin());
-        doubt(config, &key).iter().for_each(|doubt| complain(out, doubt));
+        doubts(config, &key).iter().for_each(|doubt| complain(out, doubt));
         relay.https = Some((place.at(config.listen.ip()), key));
     }
     #[cfg(feature = "acme")]
@@ -67,11 +67,34 @@ fn acme(config: &Config, out: Out) -> Option<AcmeOptions> {
     Some(acme)
 }
 
-/// What peers will not like about the certificate, if it came from a file: they are the first to see, not the operator.
-pub(super) fn doubt(config: &Config, key: &HttpsKey) -> Option<String> {
-    let (file, _) = config.https.files()?;
-    let doubt = key.doubt(config.public.as_ref().map(|host| host.0.as_str()))?;
-    Some(format!("peers will not believe the certificate in {}: {doubt}", file.display()))
+/// What the operator should mend: what peers will not like about a certificate that came from a file, since they are the
+/// first to see; and a key that others can read.
+pub(super) fn doubts(config: &Config, key: &HttpsKey) -> Vec<String> {
+    let named = config.https.files();
+    let disbelieved = named.and_then(|(file, _)| {
+        let doubt = key.doubt(config.public.as_ref().map(|host| host.0.as_str()))?;
+        Some(format!("peers will not believe the certificate in {}: {doubt}", file.display()))
+    });
+    let exposed = match named {
+        Some((_, key)) => exposed(key),
+        None => exposed(&https_file(config)),
+    };
+    disbelieved.into_iter().chain(exposed).collect()
+}
+
+/// A group of the system's may be meant to read a key, and everybody is not.
+#[cfg(unix)]
+fn exposed(key: &Path) -> Option<String> {
+    let mode = std::os::unix::fs::MetadataExt::mode(&key.metadata().ok()?) & 0o777;
+    let file = key.display();
+    (mode & 0o007 != 0)
+        .then(|| format!("everybody here can get at the secret key in {file} (mode {mode:03o}): chmod 600 {file}"))
+}
+
+/// Modes are Unix's.
+#[cfg(not(unix))]
+fn exposed(_key: &Path) -> Option<String> {
+    None
 }
 
 /// The TLS key and certificate: from the files that are named, or made by the relay itself.
@@ -96,9 +119,21 @@ pub(super) fn https_file(config: &Config) -> PathBuf {
     folder(config).join(HTTPS_FILE)
 }
 
-/// Makes the data folder if it is missing, and says so of one that a person has named: it may be mistyped. The folder
-/// around such a one must be there.
+/// Makes the data folder if it is missing, and says so: it may be mistyped.
 fn make_folder(config: &Config, out: Out) -> Result<(), Failure> {
+    check_folder(config)?;
+    let folder = folder(config);
+    if make_private_folder(&folder).map_err(Failure::of)? {
+        out.note(&format!("made the folder {} for this relay's keys: it was not there", folder.display()));
+    }
+    Ok(())
+}
+
+/// Whether the data folder is there or may be made: the folder around one that a person has named must be there.
+///
+/// # Errors
+/// [`Failure::Failed`] names the folder and what to do.
+pub(super) fn check_folder(config: &Config) -> Result<(), Failure> {
     let folder = folder(config);
     let around = folder.parent().filter(|around| !around.as_os_str().is_empty());
     if config.data_dir.is_some()
@@ -110,10 +145,28 @@ fn make_folder(config: &Config, out: Out) -> Result<(), Failure> {
             format!("there is no folder {around}; correct the path, or make that folder (`mkdir -p {around}`)"),
         ));
     }
-    let new = make_private_folder(&folder).map_err(Failure::of)?;
-    if new && config.data_dir.is_some() {
-        out.note(&format!("made the folder {} for this relay's keys: it was not there", folder.display()));
-    }
+    Ok(())
+}
+
+/// Whether files can be made in the data folder, or the folder itself if it is not there.
+///
+/// # Errors
+/// [`Failure::Failed`] names the folder and what to do.
+#[cfg(unix)]
+pub(super) fn check_writable(config: &Config) -> Result<(), Failure> {
+    let folder = folder(config);
+    let Some(there) = folder.ancestors().find(|path| path.exists()) else { return Ok(()) };
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let may = nix::unistd::access(there, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK);
+    may.map_err(|error| {
+        let error = error.into();
+        Failure::of(FileTrouble { doing: "cannot make files in", path: there, error: &error })
+    })
+}
+
+/// The system is not asked.
+#[cfg(not(unix))]
+pub(super) fn check_writable(_config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 

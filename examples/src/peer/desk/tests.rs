@@ -14,6 +14,10 @@ impl Keyboard for Fake {
         self.lines.pop_front().map(|line| Ok(Bytes::from_static(line.as_bytes())))
     }
 
+    fn begun(&mut self) -> Bytes {
+        Bytes::from_static(std::mem::take(&mut self.begun).as_bytes())
+    }
+
     fn forget(&mut self) {
         self.lines.clear();
         self.begun = "";
@@ -87,6 +91,27 @@ fn what_is_typed_before_a_question_does_not_answer_it() {
     assert_eq!((story.answer(1), story.desk.keyboard.begun), (None, ""));
     story.types("y\n");
     assert_eq!(story.answer(1), Some(true));
+}
+
+#[test]
+fn a_line_begun_before_a_question_and_ended_after_it_does_not_answer_it() {
+    let mut story = Story::new();
+    assert!(story.desk.open_pipe());
+    story.desk.keyboard.begun = "y 1";
+    story.calls(1);
+    story.types("\n");
+    assert_eq!((story.answer(1), story.piped()), (None, "y 1\n".into()));
+    // With a question open, it answers that one and no later one.
+    story.desk.keyboard.begun = "y 2";
+    story.calls(2);
+    story.types("\n");
+    assert_eq!((story.answer(2), story.piped()), (None, "y 2\n".into()));
+    story.desk.keyboard.begun = "y ";
+    story.calls(3);
+    story.types("1\n");
+    assert_eq!((story.answer(1), story.answer(2), story.answer(3)), (Some(true), None, None));
+    story.types("y 3\n");
+    assert_eq!(story.answer(3), Some(true));
 }
 
 #[test]

@@ -220,7 +220,13 @@ impl fmt::Display for Report {
             let why = relay.why.as_ref().map_or(String::new(), |why| format!("; {why}"));
             writeln!(f, "relay {}: {known}{by}{why}", relay.relay)?;
         }
-        writeln!(f, "UDP gets out: {}", if self.udp { "yes" } else { "no" })?;
+        // A relay that is off looks like a network that lets nothing out.
+        let gets_out = match (self.udp, self.is_reached()) {
+            (true, _) => "yes",
+            (false, true) => "no",
+            (false, false) => "not known: no relay answers",
+        };
+        writeln!(f, "UDP gets out: {gets_out}")?;
         if self.is_reached() {
             let plain = |word: Option<&str>| word.map_or("not known".to_owned(), |word| word.replace('_', " "));
             let far = match (self.mapping, self.mapping_across_hosts) {

@@ -125,12 +125,20 @@ pub(in super::super) fn names(names: &Names) -> BTreeMap<PeerName, NodeId> {
 impl Access {
     /// What the operator can hardly mean.
     pub(in super::super) fn doubt(&self) -> Option<String> {
-        let nobody = self.mode == Mode::Listed && self.peers.is_empty() && self.tokens.is_empty();
-        nobody.then(|| {
-            "access.mode is \"listed\" and the list is empty: the relay lets nobody in (add entries to [access.peers] or \
-             [access.tokens])"
-                .into()
-        })
+        let empty = self.peers.is_empty() && self.tokens.is_empty();
+        match self.mode {
+            Mode::Listed if empty => Some(
+                "access.mode is \"listed\" and the list is empty: the relay lets nobody in (add entries to [access.peers] or \
+                 [access.tokens])"
+                    .into(),
+            ),
+            Mode::Open if !empty => Some(
+                "access.mode is \"open\", so the entries in [access.peers] and [access.tokens] change nothing: the relay \
+                 lets everybody in (access.mode = \"listed\" lets in those alone)"
+                    .into(),
+            ),
+            Mode::Listed | Mode::Open => None,
+        }
     }
 
     /// The rules as the relay takes them.
