@@ -326,6 +326,37 @@ def lines_typed_to_a_connection(story):
     friend.child.stdin.close()
 
 
+def a_line_begun_before_the_question(story):
+    server = story.serve()
+    friend = Caller(story, "friend", "connect", story.id, stdin=subprocess.PIPE)
+    story.asked(server, ALONE)
+    server.types("y\n")
+    server.until("accepted ")
+    friend.child.stdin.write(b"hello\n")
+    friend.child.stdin.flush()
+    server.until("hello\n")
+    # The next question's number, and no Enter yet.
+    server.types("y 2")
+    stranger = story.call("stranger")
+    story.asked(server, "accept {short}? [y 2/n 2; other lines go to the connection] ")
+    stranger.until("asking")
+    server.types("\n")
+
+    def heard():
+        return b"".join(base64.b64decode(seen["base64"]) for seen in friend.seen() if seen["event"] == "data")
+
+    deadline = time.monotonic() + PATIENCE
+    while heard() != b"y 2\n":
+        check(time.monotonic() < deadline, "the line goes to the connection", heard())
+        time.sleep(0.02)
+    check(stranger.is_waiting(), "and lets nobody in", stranger.seen())
+    # Lines can be mended as before.
+    server.types("y 3\x7f2\n")
+    server.until("accepted ")
+    check(stranger.outcome() == "connected", "an answer that was begun after the question does", stranger.seen())
+    friend.child.stdin.close()
+
+
 def ctrl_d(story):
     server = story.serve()
     first, second = story.call("first"), story.call("second")
@@ -393,7 +424,8 @@ def what_others_send_is_shown_and_not_obeyed(story):
 
 STORIES = [
     typed_before_the_question, a_stray_enter, two_callers_in_any_order, a_y_for_one_does_not_let_in_the_next,
-    the_caller_hangs_up, lines_typed_to_a_connection, ctrl_d, what_others_send_is_shown_and_not_obeyed,
+    the_caller_hangs_up, lines_typed_to_a_connection, a_line_begun_before_the_question, ctrl_d,
+    what_others_send_is_shown_and_not_obeyed,
 ]
 
 
