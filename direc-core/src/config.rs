@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use rustls::{KeyLog, crypto::CryptoProvider};
 
-use crate::{Access, AccessToken, ConfigError, Identity, Nat64Prefix, NodeId, PeerName, Quotas};
+use crate::{Access, AccessToken, ConfigError, Congestion, Identity, Nat64Prefix, NodeId, PeerName, Quotas};
 
 /// Where a relay is and which key it must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +189,8 @@ pub struct Transport {
     /// Datagrams that `poll_transmit` may return at once (GSO): part of the configuration because it shapes the
     /// packets. 32, at most 44, which still fits one UDP payload.
     pub max_batch: usize,
+    /// How much may be in flight, and when it leaves. Each side has its own.
+    pub congestion: Congestion,
 }
 
 impl Default for Transport {
@@ -201,6 +203,7 @@ impl Default for Transport {
             datagram_buffer: 1 << 20,
             idle_timeout: Duration::from_secs(120),
             max_batch: 32,
+            congestion: Congestion::default(),
         }
     }
 }

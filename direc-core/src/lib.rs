@@ -15,6 +15,7 @@
 //! - Hostile bytes are dropped and counted by reason ([`Drops`]); they cannot panic, stall or grow a node.
 
 mod config;
+mod congestion;
 mod drops;
 mod error;
 mod event;
@@ -42,6 +43,7 @@ pub use config::{
     ConnectOptions, Consent, MAX_RELAYS, PathPolicy, PeerConfig, PeerTiming, RelayAddress, RelayConfig, RelayLimits,
     Techniques, Transport as TransportConfig,
 };
+pub use congestion::Congestion;
 pub use drops::{DropReason, Drops};
 pub use error::{
     CloseReason, ConfigError, ConnectError, DirectFailure, FoundBy, IdError, MisuseError, RefuseReason, RelayError,

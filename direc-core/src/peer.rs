@@ -390,6 +390,11 @@ impl Peer {
                 self.sending.rotate();
                 return Some(self.by_way(out));
             }
+            let session = self.sessions.get(&conn);
+            if let Some(paced) = session.filter(|session| session.is_paced()) {
+                let timer = paced.poll_timeout(now);
+                self.set_timer(conn, timer);
+            }
             self.sending.leave();
         }
         // The last thing sent may have set timers.

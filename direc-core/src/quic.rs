@@ -5,10 +5,8 @@
 
 pub(crate) mod cid;
 pub(crate) mod config;
-pub(crate) mod controller;
 mod reassembly;
 pub(crate) mod receive;
-mod slow_start;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;

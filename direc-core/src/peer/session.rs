@@ -37,11 +37,11 @@ use super::{
 use crate::{
     CloseReason, ConnId, ConnectError, ConnectOptions, DirectFailure, NodeId, Path, PathPolicy, PathReason, PathStatus,
     PeerEvent, RelayError, WakeReason,
+    congestion::ledger::Ledger,
     paths::{Paths, Via},
     quic::{
         self, Handle, Quic,
         config::{endpoint, peer_transport},
-        controller::Ledger,
         receive::Receiving,
         tls::ALPN_PEER,
     },
@@ -132,7 +132,7 @@ impl Session {
     /// P2's side of a new connection.
     pub(super) fn client(id: ConnId, peer: NodeId, options: ConnectOptions, ctx: &Context<'_>, rng: Rng) -> Self {
         let deadline = ctx.now + ctx.shared.timing.relay_deadline;
-        let ledger = Ledger::new(ctx.now);
+        let ledger = new_ledger(id, peer, ctx);
         Self::new(id, peer, None, ledger, options, deadline, ctx, rng)
     }
 
@@ -152,7 +152,7 @@ impl Session {
         };
         let options = ConnectOptions { policy };
         let deadline = ctx.now + ctx.shared.timing.answer_deadline;
-        let ledger = Ledger::new(ctx.now);
+        let ledger = new_ledger(id, offer.client, ctx);
         let quic = server_config(ctx.shared, offer.client, &ledger, &mut rng)?;
         let mut session = Self::new(id, offer.client, Some(quic), ledger, options, deadline, ctx, rng);
         session.state = State::Asked { early: Vec::new() };
@@ -279,6 +279,10 @@ impl Session {
         if !matches!(self.state, State::Asking) {
             self.quic.handle_timeout(ctx.now);
         }
+        if self.ledger.take_due(ctx.now) {
+            // To be polled for what its rate held back.
+            self.connection_mut();
+        }
         if self.is_closing() {
             // Without a deadline it is over.
             self.deadline = self.deadline.filter(|&deadline| deadline > ctx.now);
@@ -383,7 +387,7 @@ impl Session {
         }
         let now = ctx.now;
         if self.was_asked {
-            self.ledger.begin(now, false);
+            self.ledger.begin(now, false, None);
             if let Some(connection) = self.connection_mut() {
                 connection.path_changed(now);
                 connection.ping();
@@ -499,7 +503,8 @@ impl Session {
         let moving = [self.nudge.map(|nudge| nudge.due()), self.drain.held_until(now)];
         let moving = moving.into_iter().flatten().filter(|_| !self.is_closing());
         let quic = if matches!(self.state, State::Asking) { None } else { self.quic.poll_timeout() };
-        let quic = quic.into_iter().chain(moving).min();
+        let paced = self.ledger.due();
+        let quic = quic.into_iter().chain(moving).chain(paced).min();
         let delivered = self.delivery.ends_by();
         let introduction = self.deadline.into_iter().chain(attachments).chain(delivered).min();
         [(quic, WakeReason::Quic), (paths, WakeReason::Probe), (introduction, WakeReason::Introduction)]
@@ -512,6 +517,13 @@ impl Session {
 /// The slot of a session in connection IDs; the first session's number is 1, the control connections have the last.
 pub(super) fn slot(id: ConnId) -> u32 {
     id.0 as u32
+}
+
+/// The books of a connection's congestion control. What it leaves to chance need not surprise anybody, but differ from
+/// connection to connection.
+fn new_ledger(id: ConnId, peer: NodeId, ctx: &Context<'_>) -> Arc<Ledger> {
+    let random = peer.as_bytes().iter().fold(id.0, |sum, &byte| sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
+    Ledger::new(ctx.now, ctx.shared.transport.congestion, random)
 }
 
 /// QUIC's settings for P4: only the key that the offer named is let in.

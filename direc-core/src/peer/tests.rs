@@ -12,10 +12,10 @@ use quinn_proto::Event;
 use super::{control::FIRST_OFFER_STREAMS, *};
 use crate::{
     Arrival, CloseReason, ConnectError, Identity, RelayAddress, RelayError,
+    congestion::ledger::Ledger,
     quic::{
         self, Handle, Handled, Quic,
         config::{client, control_transport, endpoint, peer_transport, server},
-        controller::Ledger,
         stream::{MessageStream, Received},
         tls::{ALPN_PEER, ALPN_RELAY},
     },
@@ -373,7 +373,7 @@ fn p4_takes_only_the_key_that_the_offer_named_and_the_other_learns_so_soon() {
     let cids = CidKey::new(&mut rng).unwrap();
     let mut other = Quic::new(endpoint(1, &cids, &mut rng), None);
     let crypto = tls(10).client(identity(2).id(), ALPN_PEER).unwrap();
-    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::new(pair.now));
+    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::cubic(pair.now));
     other.connect(pair.now, client(crypto, transport, &mut rng), "192.0.2.1:1".parse().unwrap()).unwrap();
     let events = pair.relay(7, &mut other);
     let reason = events.iter().find_map(|event| match event {
@@ -395,7 +395,7 @@ fn p2_takes_only_the_key_it_asked_for() {
     pair.say(1, &go_ahead());
     let mut rng = Rng::new([5; 32]);
     let cids = CidKey::new(&mut rng).unwrap();
-    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::new(pair.now));
+    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::cubic(pair.now));
     let crypto = tls(44).server(None, ALPN_PEER).unwrap();
     let impostor = server(crypto, transport, &Clock::new(pair.now), &mut rng);
     let mut other = Quic::new(endpoint(1, &cids, &mut rng), Some(impostor));

@@ -17,11 +17,10 @@ use rustls::crypto::CryptoProvider;
 
 use super::{
     config::{Clock, client, endpoint, peer_transport, server},
-    controller::Ledger,
     tls::{ALPN_PEER, Tls},
     *,
 };
-use crate::{Identity, config::Transport, rng::Rng};
+use crate::{Identity, config::Transport, congestion::ledger::Ledger, rng::Rng};
 
 /// The two ends.
 const CLIENT: usize = 0;
@@ -83,7 +82,7 @@ impl Net {
 
     fn with(settings: [Transport; 2], crypto: Arc<CryptoProvider>) -> Self {
         let start = start();
-        let mut net = Self::between(settings.map(|settings| peer_transport(&settings, &Ledger::new(start))), crypto);
+        let mut net = Self::between(settings.map(|settings| peer_transport(&settings, &Ledger::cubic(start))), crypto);
         net.connect();
         net
     }

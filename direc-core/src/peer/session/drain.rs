@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     PathReason,
-    quic::controller::{Ledger, RoundTrip},
+    congestion::ledger::{Ledger, RoundTrip},
 };
 
 /// So little under way is not waited for: to send it again costs less.

@@ -14,7 +14,6 @@ use crate::{
     quic::{
         self, Quic,
         config::{endpoint, peer_transport},
-        controller::Ledger,
         tls::ALPN_PEER,
     },
     step::{Role, Step},
@@ -77,7 +76,7 @@ impl Session {
     /// At each relay it begins anew: P4 knows nothing of what went through the one before, and its repeats come late.
     fn start_quic(&mut self, ctx: &mut Context<'_>) {
         if self.handle.is_some() {
-            self.ledger = Ledger::new(ctx.now);
+            self.ledger = super::new_ledger(self.id, self.peer, ctx);
             self.quic = Quic::new(endpoint(slot(self.id), &ctx.shared.cids, &mut self.rng), None);
         }
         let transport = peer_transport(&ctx.shared.transport, &self.ledger);

@@ -274,7 +274,7 @@ impl Session {
     /// `warm`: data was flowing until now.
     pub(super) fn renew_quic(&mut self, now: Instant, warm: bool) {
         self.drain = Drain::Over;
-        self.ledger.begin(now, warm);
+        self.ledger.begin(now, warm, self.paths.rtt());
         self.restart_quic(now);
         if let Some(connection) = self.connection_mut() {
             connection.ping();

@@ -3,7 +3,7 @@
 
 use quinn_proto::{Connection, PathStats};
 
-use crate::quic::{config::LARGEST_INNER_PACKET, controller::Ledger};
+use crate::{congestion::ledger::Ledger, quic::config::LARGEST_INNER_PACKET};
 
 /// How many of them have come to an end.
 #[derive(Default)]
@@ -47,7 +47,7 @@ mod tests {
 
     #[allow(clippy::disallowed_methods)] // an arbitrary origin: only differences count
     fn ledger() -> std::sync::Arc<Ledger> {
-        Ledger::new(std::time::Instant::now())
+        Ledger::cubic(std::time::Instant::now())
     }
 
     #[test]

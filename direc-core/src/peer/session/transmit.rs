@@ -94,6 +94,7 @@ impl Session {
         let established = matches!(self.state, State::Established | State::Closing);
         let watch = established && self.paths.wants_asking(now);
         let before = if watch { self.asking() } else { 0 };
+        let max = self.ledger.packets_now(now, max);
         let out = match self.route(now) {
             Route::Hold => None,
             Route::Direct(pair) => {
@@ -180,6 +181,11 @@ impl Session {
         let flight = self.flight.iter().take(if self.is_established() { 0 } else { MAX_FLIGHT });
         let doubles = flight.map(|bytes| Double { pair, ecn: None, segment_size: None, bytes: bytes.clone() });
         self.doubles.extend(doubles);
+    }
+
+    /// Whether something was held back by its rate, and waits for its time.
+    pub(in crate::peer) fn is_paced(&self) -> bool {
+        self.ledger.due().is_some()
     }
 
     pub(in crate::peer) fn is_queued(&self, now: Instant) -> bool {

@@ -41,7 +41,7 @@ impl Two {
         let config = PeerConfig { relays: relays.clone(), ..PeerConfig::new(identity(2), relays[0], tls(2).crypto) };
         let mut rng = Rng::new([5; 32]);
         let cids = CidKey::new(&mut rng).unwrap();
-        let transport = peer_transport(&crate::config::Transport::default(), &Ledger::new(now));
+        let transport = peer_transport(&crate::config::Transport::default(), &Ledger::cubic(now));
         let p4 = server(tls(4).server(None, ALPN_PEER).unwrap(), transport, &Clock::new(now), &mut rng);
         let p4 = Quic::new(endpoint(1, &cids, &mut rng), Some(p4));
         let (peer, liars) = (Peer::new(config, [2; 32], now).unwrap(), [liar(30, now), liar(31, now)]);

@@ -15,7 +15,7 @@ fn accepted(client: u8) -> (Pair, [u8; 16]) {
     let cids = CidKey::new(&mut rng).unwrap();
     let mut other = Quic::new(endpoint(1, &cids, &mut rng), None);
     let crypto = tls(client).client(identity(2).id(), ALPN_PEER).unwrap();
-    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::new(pair.now));
+    let transport = peer_transport(&crate::config::Transport::default(), &Ledger::cubic(pair.now));
     let config = quic::config::client(crypto, transport, &mut rng);
     let handle = other.connect(pair.now, config, "192.0.2.1:1".parse().unwrap()).unwrap();
     pair.relay(7, &mut other);

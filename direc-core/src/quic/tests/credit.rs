@@ -101,7 +101,7 @@ fn whichever_frame_is_lost_once_or_three_times_in_a_row_each_time_everything_arr
     for (name, of) in KINDS {
         for in_a_row in [1, 3] {
             let start = start();
-            let transports = [(); 2].map(|()| peer_transport(&narrow(), &Ledger::new(start)));
+            let transports = [(); 2].map(|()| peer_transport(&narrow(), &Ledger::cubic(start)));
             let mut net = Net::between(transports, Arc::new(provider()));
             net.tries = name;
             let lost = Arc::new(AtomicU64::new(0));

@@ -8,7 +8,7 @@ use crate::{CloseReason, FoundBy};
 /// A connection that its server ends for an error of the client's: a datagram too large for what the server keeps.
 fn ended_by_server() -> Net {
     let start = start();
-    let [client, mut server] = [(); 2].map(|()| peer_transport(&Transport::default(), &Ledger::new(start)));
+    let [client, mut server] = [(); 2].map(|()| peer_transport(&Transport::default(), &Ledger::cubic(start)));
     server.datagram_receive_buffer_size(Some(20));
     let mut net = Net::between([client, server], Arc::new(provider()));
     net.connect();
