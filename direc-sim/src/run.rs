@@ -165,6 +165,7 @@ impl<'a> Cast<'a> {
         };
         config.consent = consent;
         config.techniques = self.scenario.techniques;
+        config.transport.congestion = self.scenario.congestion;
         config.timing.knock_after = self.scenario.knock_after;
         config.tunnels = vec![self.scenario.tunnels; config.relays.len()];
         config.renewable = vec![true; config.relays.len()];

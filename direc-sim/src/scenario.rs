@@ -7,7 +7,7 @@ mod trial;
 use std::time::Duration;
 
 pub use boxes::boxes_from_bytes;
-use direc_core::{Role, Step, Techniques};
+use direc_core::{Congestion, Role, Step, Techniques};
 pub use trial::{complaint, replay};
 
 use crate::{
@@ -171,6 +171,8 @@ pub struct Scenario {
     pub relay_delay: Duration,
     /// What both sides try where plain punching leads nowhere.
     pub techniques: Techniques,
+    /// How the peers find out how much a path carries.
+    pub congestion: Congestion,
     /// When peers ask to be knocked at, if at all.
     pub knock_after: Option<Duration>,
     /// Whether peers may reach the relays through tunnels where UDP does not pass.
@@ -211,6 +213,7 @@ impl Scenario {
             relays: 1,
             relay_delay: Duration::ZERO,
             techniques: Techniques::default(),
+            congestion: Congestion::default(),
             knock_after: None,
             tunnels: false,
             v6: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use direc_core::{Role, Step, Techniques};
+use direc_core::{Congestion, Role, Step, Techniques};
 
 use super::{Call, Incident, Scenario, Side, Trouble, When, Willing};
 use crate::{
@@ -270,6 +270,7 @@ impl Scenario {
             direct_mtu: (bytes.next() > 200).then(|| 1280 + bytes.below(56) * 4),
             noise,
             techniques: Techniques::default(),
+            congestion: Congestion::default(),
             knock_after: None,
             relay_delay: if bytes.flag() { bytes.delay() } else { Duration::ZERO },
             tunnels: false,
