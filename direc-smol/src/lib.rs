@@ -50,12 +50,12 @@ mod sockets;
 
 pub use connection::{Connection, ConnectionStatus, DELIVERY_LIMIT};
 pub use direc_core::{
-    Access, AccessList, AccessToken, CloseReason, ConfigError, ConnId, ConnectError, ConnectOptions, ConnectionStats,
-    Consent, DirectFailure, DirectTimes, DropReason, Drops, Filtering, FoundBy, HttpsUrl, HttpsUrlError, IdError,
-    Identity, MAX_RELAYS, MapProtocol, Mapping, NameError, Nature, NodeId, Path, PathPolicy, PathReason, PathState,
-    PathStatus, PeerName, PeerTiming, PortAssignment, PortMapping, Quotas, Rate, RefuseReason, RelayError, RelayLimits,
-    RelayStats, RelayUrl, Rights, Role, Scopes, Sighting, Step, StepTaken, TlsPin, TokenError, TokenHash,
-    TransportConfig, TransportError, UrlError,
+    Access, AccessList, AccessToken, CloseReason, ConfigError, Congestion, ConnId, ConnectError, ConnectOptions,
+    ConnectionStats, Consent, DirectFailure, DirectTimes, DropReason, Drops, Filtering, FoundBy, HttpsUrl,
+    HttpsUrlError, IdError, Identity, MAX_RELAYS, MapProtocol, Mapping, NameError, Nature, NodeId, Path, PathPolicy,
+    PathReason, PathState, PathStatus, PeerName, PeerTiming, PortAssignment, PortMapping, Quotas, Rate, RefuseReason,
+    RelayError, RelayLimits, RelayStats, RelayUrl, Rights, Role, Scopes, Sighting, Step, StepTaken, TlsPin, TokenError,
+    TokenHash, TransportConfig, TransportError, UrlError,
     quic_types::{Dir, StreamId},
     step,
 };

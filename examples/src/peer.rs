@@ -130,6 +130,7 @@ impl Begin<'_> {
         let identity = load_or_create_key(&key).map_err(Failure::of)?;
         let mut options = with_relays(identity, self.options, &key, self.out).await?;
         options.port_mapping = self.options.portmap;
+        options.transport.congestion = self.options.congestion;
         if let Command::Serve(serving) = &self.options.command {
             options.consent = serving.consent.clone();
             let named = names::remembered(&serving.names, &options.relays)?;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use direc_smol::{Consent, MAX_RELAYS, PathPolicy, PeerName};
+use direc_smol::{Congestion, Consent, MAX_RELAYS, PathPolicy, PeerName};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::{
@@ -17,7 +17,7 @@ const HELP: &str = "\
 peer: a direct, private connection to another machine, whatever NATs lie between
 
 usage: peer --relay URL [--token-file FILE] [--relay URL]... [--relay-ca FILE] [--key FILE] [--status SECONDS]
-            [--no-portmap] [--json] COMMAND
+            [--congestion WHICH] [--no-portmap] [--json] COMMAND
 
 commands:
   serve [--echo] [--once] [--allow PEER|any]... [--yes]
@@ -74,6 +74,10 @@ options:
                   shows every so often how the connections stand: all their paths, and why the current one was
                   chosen. The signal SIGUSR1 shows it once, also without this flag. On standard error, or with --json
                   as an event
+  --congestion WHICH
+                  how this side finds out how much a path carries: `cubic` (the default) sends more until packets are
+                  lost; `bbr` has a model of the path, is not slowed down by packets that a path loses anyway, and
+                  keeps queues short (new, and not yet the default)
   --no-portmap    does not ask the router for a port that leads here (by PCP, NAT-PMP and UPnP-IGD; on Linux)
   --json          standard output carries one JSON object a line, and nothing else
   -h, --help      this text
@@ -110,6 +114,7 @@ pub(super) struct Options {
     pub(super) status: Option<Duration>,
     /// Whether to ask the router for a port.
     pub(super) portmap: bool,
+    pub(super) congestion: Congestion,
     pub(super) command: Command,
 }
 
@@ -158,6 +163,7 @@ struct Line {
     tokens: Vec<(usize, PathBuf)>,
     status: Option<Duration>,
     no_portmap: bool,
+    congestion: Congestion,
     words: Vec<String>,
     /// Flags that were given, and the commands that know them.
     flags: Vec<(&'static str, &'static [&'static str])>,
@@ -192,6 +198,9 @@ pub(super) fn parse(mut parser: Parser) -> Result<Parsed, Failure> {
             Arg::Long("json") => {}
             Arg::Long("relay") => line.relay(args::value(&mut parser, "--relay")?)?,
             Arg::Long("no-portmap") => line.no_portmap = true,
+            Arg::Long("congestion") => {
+                line.congestion = congestion(&args::value::<String>(&mut parser, "--congestion")?)?
+            }
             Arg::Long("relay-ca") => line.relay_ca = Some(parser.value()?.into()),
             Arg::Long("status") => line.status = Some(args::duration(&mut parser, "--status")?),
             Arg::Long("token-file") => line.tokens.push((line.relays.len(), parser.value()?.into())),
@@ -245,6 +254,14 @@ fn policy(text: &str) -> Result<PathPolicy, Failure> {
         "direct" => Ok(PathPolicy::DirectOnly),
         "relay" => Ok(PathPolicy::RelayOnly),
         _ => misfit(format!("--path '{text}': it is one of auto, direct, relay")),
+    }
+}
+
+fn congestion(text: &str) -> Result<Congestion, Failure> {
+    match text {
+        "cubic" => Ok(Congestion::Cubic),
+        "bbr" => Ok(Congestion::Bbr),
+        _ => misfit(format!("--congestion '{text}': it is one of cubic, bbr")),
     }
 }
 
@@ -315,7 +332,7 @@ impl Line {
             return misfit("--relay URL is missing: the URL that the relay prints");
         }
         let tokens = token_files(std::mem::take(&mut self.tokens), relays.len())?;
-        let (key, status, portmap) = (self.key.take(), self.status, !self.no_portmap);
+        let (key, status, portmap, congestion) = (self.key.take(), self.status, !self.no_portmap, self.congestion);
         let relay_ca = self.relay_ca.take();
         if relay_ca.is_some() && !relays.iter().any(RelayAt::needs_trust) {
             return misfit("--relay-ca is for https:// URLs without a pin, and there is none");
@@ -324,7 +341,7 @@ impl Line {
             return misfit("--key does not belong to netcheck: it takes a key of its own");
         }
         let command = self.command(&word, object)?;
-        Ok(Options { relays, relay_ca, key, tokens, status, portmap, command })
+        Ok(Options { relays, relay_ca, key, tokens, status, portmap, congestion, command })
     }
 
     fn command(self, word: &str, object: Option<String>) -> Result<Command, Failure> {
