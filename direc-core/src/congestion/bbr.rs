@@ -155,7 +155,7 @@ impl Bbr {
         self.check_losses(now, in_flight);
     }
 
-    /// The network has marked packets as having met a queue (RFC 3168), the last of which left at `sent`.
+    /// The network has marked packets as having met a queue (RFC 3168).
     pub(super) fn on_marked(&mut self, now: Instant) {
         self.losses.on_marked();
         self.check_losses(now, self.in_flight);
