@@ -13,13 +13,9 @@ use quinn_proto::{
 
 use super::{
     ledger::{ANY, Ledger},
+    model::WARM_WINDOW,
     slow_start::{SlowStart, Verdict},
 };
-
-/// What a path may carry before it has answered, where data was flowing on another until now and packets of full size
-/// have just passed: twice RFC 9002's ten packets (section 7.2). More than ten at once do not leave: quinn-proto paces
-/// the others by its first guess of the round trip.
-const WARM_WINDOW: u64 = 24_000;
 
 /// Builds epoch controllers. One per connection, since it carries that one's bytes in flight.
 pub(crate) struct EpochConfig {

@@ -9,8 +9,9 @@ use super::{
 
 /// What a path may carry before it has answered: ten packets (RFC 9002, section 7.2).
 const FIRST_WINDOW: u64 = 12_000;
-/// The same where data was flowing on another path until now, and packets of full size have just passed.
-const WARM_WINDOW: u64 = 24_000;
+/// Twice that where data was flowing on another path until now, and packets of full size have just passed. No more than ten
+/// leave at once: the others are paced by what is guessed of the round trip.
+pub(super) const WARM_WINDOW: u64 = 24_000;
 const FIRST_PACKET: u64 = 1200;
 /// A packet that QUIC sends without asking for room acknowledges, or is a probe after a timeout; those are larger.
 const LARGEST_ANSWER: u64 = 400;
